@@ -1,0 +1,1 @@
+"""The lens, its readouts, the nulls and the reports."""

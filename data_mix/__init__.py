@@ -1,0 +1,1 @@
+"""Pretraining corpora and the exact mix: pure functions of (documents, ratio, seed)."""

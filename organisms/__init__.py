@@ -1,0 +1,1 @@
+"""Ground truth: base models, organism definitions, their data and their behaviour checks."""

@@ -1,0 +1,1 @@
+"""YAML recipes and the typed schema that reads them."""

@@ -1,0 +1,1 @@
+"""Sweep grid -> manifest -> cells, on one machine or as an array job."""

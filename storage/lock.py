@@ -1,0 +1,22 @@
+"""One process at a time per folder."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def folder_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a folder; wait while another process or thread holds it.
+
+    The kernel frees the lock when its holder dies. The lock file `.<name>.lock` beside the folder stays: deleting it
+    would let two processes lock two different files of that name. Not re-entrant.
+
+    Args:
+        path: The folder, which need not exist yet.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
