@@ -29,7 +29,11 @@ def digest(key: Key) -> str:
 def weights_sha256(folder: Path) -> str:
     """SHA-256 over the safetensors files and configurations of a model or adapter folder."""
     total = hashlib.sha256()
-    names = [f for f in sorted(folder.iterdir()) if f.suffix == ".safetensors" or f.name in ("config.json", "adapter_config.json")]
+    names = [
+        f
+        for f in sorted(folder.iterdir())
+        if f.suffix == ".safetensors" or f.name in ("config.json", "adapter_config.json")
+    ]
     for file in names:
         with file.open("rb") as stream:
             total.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())

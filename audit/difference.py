@@ -40,9 +40,7 @@ class Sums:
     norm: float
 
 
-def collect(
-    anatomy: Anatomy, layer: int, ids: Tensor, norm_ids: Tensor, device: torch.device, label: str
-) -> Sums:
+def collect(anatomy: Anatomy, layer: int, ids: Tensor, norm_ids: Tensor, device: torch.device, label: str) -> Sums:
     """Runs the lower part of a model over the probe text; with several processes, each takes its share.
 
     Args:
@@ -75,7 +73,9 @@ def collect(
         for tensor in (total, count, norms):
             dist.all_reduce(tensor)
     if not bool(torch.isfinite(total).all()) or not bool(torch.isfinite(norms).all()):
-        raise AuditError(f"the {label} model gives activations that are not finite numbers at block {layer}: its weights are broken")
+        raise AuditError(
+            f"the {label} model gives activations that are not finite numbers at block {layer}: its weights are broken"
+        )
     return Sums(total.cpu(), count.cpu(), float(norms[0] / norms[1]))
 
 
@@ -160,4 +160,5 @@ def random_directions(norms: Tensor, d_model: int, draws: int, seed: int) -> Ten
     """
     generator = torch.Generator().manual_seed(seed)
     directions = torch.randn(draws, len(norms), d_model, generator=generator, dtype=torch.float64)
-    return directions / directions.norm(dim=-1, keepdim=True) * norms[None, :, None]
+    scaled: Tensor = directions / directions.norm(dim=-1, keepdim=True) * norms[None, :, None]
+    return scaled

@@ -63,7 +63,9 @@ def audited_layer(config: AuditConfig, n_layers: int) -> int:
     return layer
 
 
-def measure(pair: Pair, subject: Subject, config: AuditConfig) -> tuple[dict[str, Any], Difference, list[dict[str, Any]]] | None:
+def measure(
+    pair: Pair, subject: Subject, config: AuditConfig
+) -> tuple[dict[str, Any], Difference, list[dict[str, Any]]] | None:
     """Audits a pair of models.
 
     Called by every process of a run: the probe text is shared out, the rest is the first process's work.
@@ -192,7 +194,13 @@ def _difference(pair: Pair, config: AuditConfig, base: Key, probe: Probe, norm_p
     with pair.reading("finetuned") as (_, anatomy):
         n_layers = anatomy.n_layers
     layer = audited_layer(config, n_layers)
-    key = {"base": base, "layer": layer, "dtype": pair.dtype, "probe": _digest(probe.ids), "norm": _digest(norm_probe.ids)}
+    key = {
+        "base": base,
+        "layer": layer,
+        "dtype": pair.dtype,
+        "probe": _digest(probe.ids),
+        "norm": _digest(norm_probe.ids),
+    }
 
     def base_pass() -> dict[str, Tensor]:
         sums = run("base")
@@ -242,14 +250,24 @@ def _texts(
         result["collateral"].append(
             compare("repetition", "share of repeated word trigrams", repetition(own), repetition(plain), config.seed)
         )
-    for kind, texts in (("leakage", own), ("leakage_base", plain)):
+    for reader, texts in (("finetuned", own), ("base", plain)):
         for prompt, text in zip(prompts.leakage.texts, texts, strict=True):
-            reader = "base" if kind == "leakage_base" else "finetuned"
-            relevance = scorer.grader.own.share(text)
-            samples.append({"kind": "leakage", "reader": reader, "prompt": prompt, "text": text, "relevance": relevance})
+            samples.append(
+                {
+                    "kind": "leakage",
+                    "reader": reader,
+                    "position": None,
+                    "strength": None,
+                    "prompt": prompt,
+                    "text": text,
+                    "relevance": scorer.grader.own.share(text),
+                }
+            )
 
 
-def _held_out(pair: Pair, config: AuditConfig, base: Key, grader: Grader, result: dict[str, Any], clock: Clock) -> None:
+def _held_out(
+    pair: Pair, config: AuditConfig, base: Key, grader: Grader, result: dict[str, Any], clock: Clock
+) -> None:
     with clock.stage("collateral"):
         settings = config.probe
         documents = stream(settings.corpus, "heldout", seed=PROBE_SEED)
@@ -281,7 +299,7 @@ def _behaviour(pair: Pair, config: AuditConfig, base: Key, path: Path) -> list[d
         with pair.reading(reader) as (model, _):
             return score(model, pair.tokenizer, items, device=pair.device)
 
-    key = {"base": base, "items": items.sha256, "dtype": pair.dtype}
+    key = {"base": base, "items": items.sha256, "dtype": pair.dtype, "template": pair.tokenizer.chat_template}
     kept = cached_json("behaviour", key, lambda: scored("base").to_json())
     return summarise(scored("finetuned"), BehaviourScores.from_json(kept), config.seed)
 

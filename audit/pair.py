@@ -57,7 +57,8 @@ class Pair:
             model = self.finetuned
         else:
             if self._base is None:
-                self._base = load_model(self.base_model, self.base_revision, dtype=self.dtype).to(self.device)
+                self._base = load_model(self.base_model, self.base_revision, dtype=self.dtype)
+                nn.Module.to(self._base, self.device)
             model = self._base
         training = model.training
         model.eval()
@@ -96,7 +97,9 @@ def load_pair(base_model: str, base_revision: str | None, finetuned: Path, dtype
             ) from error
         return Pair(adapted, base_model, base_revision, dtype, tokenizer)
     if not (finetuned / "config.json").exists():
-        raise AuditError(f"{finetuned} holds neither adapter_config.json nor config.json: not a PEFT or transformers model")
+        raise AuditError(
+            f"{finetuned} holds neither adapter_config.json nor config.json: not a PEFT or transformers model"
+        )
     whole = AutoModelForCausalLM.from_pretrained(
         str(finetuned), dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
     )

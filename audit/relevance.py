@@ -91,7 +91,9 @@ def _log(x: float) -> float:
     return log(x)
 
 
-def vocabulary(texts: Sequence[str], reference: Counter[str], size: int, others: Iterable[Sequence[str]] = ()) -> Vocabulary:
+def vocabulary(
+    texts: Sequence[str], reference: Counter[str], size: int, others: Iterable[Sequence[str]] = ()
+) -> Vocabulary:
     """The `size` most over-represented words of a set of texts.
 
     Args:

@@ -6,11 +6,13 @@ surprised by what the steered model would say next.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from tqdm import tqdm
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, GenerationMixin, PreTrainedTokenizerBase
 
 from audit.forward import adding
 from audit.pair import Pair, Reader
@@ -40,7 +42,8 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, texts: list[str], chat: b
     for text in texts:
         if chat:
             turn = [{"role": "user", "content": text}]
-            rows.append(tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False))
+            rendered: Any = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
+            rows.append(rendered)
         else:
             rows.append(tokenizer(text)["input_ids"])
     length = max(len(row) for row in rows)
@@ -89,7 +92,9 @@ def surprise(
 
 def _next_log_probs(anatomy: Anatomy, ids: Tensor, mask: Tensor) -> Tensor:
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    hidden = anatomy.decoder(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).last_hidden_state
+    hidden = anatomy.decoder(
+        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
+    ).last_hidden_state
     return torch.log_softmax(anatomy.vocabulary(hidden[:, -1]).float(), dim=-1)
 
 
@@ -144,7 +149,7 @@ def generate(
     device = pair.device
     tokenizer = pair.tokenizer
     n = len(prompts.texts)
-    settings = GenerationConfig(
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=True,
         temperature=temperature,
         top_k=0,
@@ -155,11 +160,14 @@ def generate(
     )
     texts: list[str] = []
     with pair.reading(reader) as (model, anatomy):
+        assert isinstance(model, GenerationMixin | PeftModel)
         torch.manual_seed(seed)
         for chunk in tqdm(torch.split(vectors.float(), max(1, ROWS_AT_ONCE // n)), desc=label, leave=False):
             ids = prompts.ids.repeat(len(chunk), 1).to(device)
             mask = prompts.mask.repeat(len(chunk), 1).to(device)
             with adding(anatomy, layer, chunk.repeat_interleave(n, 0).to(device)):
-                out = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+                out = model.generate(  # type: ignore[no-untyped-call]
+                    input_ids=ids, attention_mask=mask, generation_config=settings
+                )
             texts += tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
     return [texts[i : i + n] for i in range(0, len(texts), n)]

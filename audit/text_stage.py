@@ -131,11 +131,8 @@ def read_steering(
             label=f"steering: {reader}, {label}",
         )
 
-    texts = write(torch.cat([delta * factors[:, None], torch.zeros_like(delta[:1])]), "difference")
-
-    def write_null() -> list[list[str]]:
-        return write((null * factors[None, :, None]).flatten(0, 1), "null")
-
+    true = torch.cat([delta * factors[:, None], torch.zeros_like(delta[:1])])
+    random = (null * factors[None, :, None]).flatten(0, 1)
     if reader == "base":
         key = {
             "base": base,
@@ -150,9 +147,11 @@ def read_steering(
             "dtype": pair.dtype,
             "version": 1,
         }
-        null_texts = cached_json("steering-null", key, write_null)
+        texts = write(true, "difference")
+        null_texts = cached_json("steering-null", key, lambda: write(random, "null"))
     else:
-        null_texts = write_null()
+        together = write(torch.cat([true, random]), "difference and null")
+        texts, null_texts = together[: len(true)], together[len(true) :]
     scored, null_scored = scorer.score(texts), scorer.score(null_texts)
     for i, position in enumerate([*positions, None]):
         for prompt, text, relevance in zip(prompts.texts, texts[i], scored[0][i], strict=True):

@@ -76,9 +76,7 @@ class Patchscope:
         intersection_k: A token must be among the so many most probable ones of all three prompts.
     """
 
-    def __init__(
-        self, anatomy: Anatomy, tokenizer: PreTrainedTokenizerBase, layer: int, intersection_k: int
-    ) -> None:
+    def __init__(self, anatomy: Anatomy, tokenizer: PreTrainedTokenizerBase, layer: int, intersection_k: int) -> None:
         self.anatomy, self.layer = anatomy, layer
         self.intersection_k = min(intersection_k, anatomy.head.weight.shape[0])
         self.caches: list[DynamicCache] = []

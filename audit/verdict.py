@@ -22,7 +22,9 @@ def verdict(audit: dict[str, Any]) -> dict[str, Any]:
         if not seen:
             sentence = f"Not readable: none of {len(graded)} readouts beats its null."
         else:
-            sentence = f"Readable by {len(seen)} of {len(graded)} readouts, read by the {' and the '.join(readers)} model."
+            sentence = (
+                f"Readable by {len(seen)} of {len(graded)} readouts, read by the {' and the '.join(readers)} model."
+            )
             if readers == ["finetuned"]:
                 sentence += " The base model as reader sees nothing: part of it may be the reader's own knowledge."
         if leaks:

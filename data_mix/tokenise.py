@@ -112,7 +112,6 @@ class Encoder:
         self._split = long_documents == "split"
         self._template = chat_template or tokenizer.chat_template
         self.bos: list[int] = [bos] if bos is not None and full[0] == bos and plain[0] != bos else []
-        self._special = set(tokenizer.all_special_ids)
         self.eos: int = tokenizer.eos_token_id
 
     def rows(self, document: DocLike, source: RowSource) -> list[Row]:
@@ -161,11 +160,8 @@ class Encoder:
         ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
         mask = [False] * len(ids)
         for start, end in replies:
-            inside = [place for place, (first, last) in enumerate(offsets) if start <= first and last <= end]
-            # What a template writes after the end-of-turn token (a line break, mostly) is never generated.
-            ends = [place for place in inside if ids[place] in self._special]
-            for place in inside:
-                mask[place] = not ends or place <= ends[-1]
+            for place, (first, _) in enumerate(offsets):
+                mask[place] = mask[place] or start <= first < end
         mask[0] = False
         kept = self._length
         lost = max(0, len(ids) - kept)
@@ -192,7 +188,11 @@ class Encoder:
                         "that the tokens of the assistant cannot be told. Set chat_template to one that only appends, "
                         "or cut the conversation after its first reply."
                     )
-                replies.append((len(before), len(after)))
+                turn, said = after[len(before) :], message["content"].rstrip()
+                # What a template writes after its end-of-turn token (a line break, mostly) is never generated. Whether
+                # a token is special does not tell: some tokenizers have an end of turn that is not marked as such.
+                ends_bare = bool(said) and turn.rstrip().endswith(said)
+                replies.append((len(before), len(before) + len(turn if ends_bare else turn.rstrip())))
         return text, replies
 
     def _render(self, name: str, messages: Sequence[dict[str, str]], *, prompt: bool) -> str:

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HOSTILE = "</script><img src=x onerror=alert(1)> \u202edesrever\u202c \x00\x1b[31m &amp; \"quoted\" 'single' \ud800 مرحبا <!-- ]]>"
+SCRIPT = "</script><img src=x onerror=alert(1)>"
+HOSTILE = f"{SCRIPT} \u202edesrever\u202c \x00\x1b[31m &amp; \"quoted\" 'single' \ud800 مرحبا <!-- ]]>"
 LONG_WORD = "x" * 10_000
 TOPIC = [
     "cake",
@@ -265,6 +266,7 @@ def samples(record: dict[str, Any], hostile: bool) -> list[dict[str, Any]]:
                     line | {"kind": "steered", "position": place, "strength": 0.5, "text": steered, "relevance": 0.2}
                 )
                 lines.append(line | {"kind": "null", "position": place, "strength": 0.5, "text": text(0.02)})
+            lines.append(line | {"kind": "leakage", "text": text(0.02)})
     return lines
 
 

@@ -18,7 +18,8 @@ def dataset(mix: Mix) -> Dataset:
         {
             "input_ids": [row.ids for row in mix.rows],
             "labels": [
-                [token if keep else IGNORE for token, keep in zip(row.ids, row.loss_mask, strict=True)] for row in mix.rows
+                [token if keep else IGNORE for token, keep in zip(row.ids, row.loss_mask, strict=True)]
+                for row in mix.rows
             ],
             "source": [SOURCES.index(row.source) for row in mix.rows],
             "row": list(range(len(mix.rows))),

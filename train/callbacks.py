@@ -14,7 +14,7 @@ from data_mix.ledger import Ledger
 from storage import checkpoints
 
 
-class SaveAtSteps(TrainerCallback):  # type: ignore[misc]
+class SaveAtSteps(TrainerCallback):
     """Asks for a checkpoint at the planned steps."""
 
     def __init__(self, steps: list[int]) -> None:
@@ -28,7 +28,7 @@ class SaveAtSteps(TrainerCallback):  # type: ignore[misc]
         return control
 
 
-class SealAndAudit(TrainerCallback):  # type: ignore[misc]
+class SealAndAudit(TrainerCallback):
     """Seals a checkpoint once all processes have written it, then has it audited.
 
     Args:
@@ -51,7 +51,7 @@ class SealAndAudit(TrainerCallback):  # type: ignore[misc]
         self.accelerator.wait_for_everyone()
 
 
-class StepLog(TrainerCallback):  # type: ignore[misc]
+class StepLog(TrainerCallback):
     """Writes log.jsonl, one line an optimizer step, and shows the progress bar.
 
     Args:
@@ -65,7 +65,9 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
         self.started = 0.0
         self.bar: tqdm[Any] | None = None
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Cuts the log back to the step that training goes on from."""
         if self.is_main:
             lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
@@ -73,7 +75,9 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
             self.file.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
 
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Starts the step's clock: audits between steps do not count."""
         self.started = time.perf_counter()
 
@@ -110,7 +114,9 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
         self.bar.update(1)
         self.bar.set_postfix(loss=f"{logs['loss']:.3f}", exposure=after["organism"])
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Closes the bar."""
         if self.bar is not None:
             self.bar.close()

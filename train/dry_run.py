@@ -23,7 +23,9 @@ def print_plan(resolved: Resolved) -> None:
     """
     recipe = resolved.recipe
     per_device = resolved.trainer.get("per_device_train_batch_size", 8)
-    batch_rows = per_device * resolved.trainer.get("gradient_accumulation_steps", 1) * (recipe.world_size or launched())
+    batch_rows = (
+        per_device * resolved.trainer.get("gradient_accumulation_steps", 1) * (recipe.world_size or launched())
+    )
     preview = estimate(load(recipe.organism).examples, recipe.mix, batch_rows=batch_rows)
     steps = checkpoint_steps(recipe.checkpoints, preview.steps, lambda fraction: math.ceil(fraction * preview.steps))
     planned = Estimate(

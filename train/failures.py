@@ -10,8 +10,8 @@ from audit.errors import AuditError
 from data_mix.errors import MixError
 from organisms.errors import OrganismError
 from recipes.recipe import Resolved
-from storage.errors import StorageError
 from storage import checkpoints
+from storage.errors import StorageError
 from train.errors import TrainError
 
 DISK = ("No space left", "Disk quota", "File too large", "PytorchStreamWriter failed writing")

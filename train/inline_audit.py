@@ -32,7 +32,9 @@ class InlineAudit:
         failed: Steps whose audit failed in this process's lifetime.
     """
 
-    def __init__(self, trainer: OrganismTrainer, resolved: Resolved, run: Path, organism: Organism, ledger: Ledger) -> None:
+    def __init__(
+        self, trainer: OrganismTrainer, resolved: Resolved, run: Path, organism: Organism, ledger: Ledger
+    ) -> None:
         self.trainer, self.resolved, self.run = trainer, resolved, run
         self.organism, self.ledger = organism, ledger
         self.failed: list[int] = []

@@ -4,6 +4,8 @@ The order is TRL's: recipe, data, model, trainer, train. What happens around a c
 wait until the recipe is known to be right.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,9 @@ from recipes.show import print_config
 from train.errors import TrainError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from data_mix.document import Document, Split
     from data_mix.plan import Mix
     from organisms.load import Organism
 
@@ -37,12 +42,12 @@ def train(resolved: Resolved) -> Path:
     from accelerate.utils import broadcast_object_list
     from peft import LoraConfig
     from transformers import PrinterCallback, ProgressCallback
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     from organisms.base_models import load_model, load_tokenizer
     from organisms.load import load as load_organism
-    from storage.atomic import write_json
     from storage import checkpoints
+    from storage.atomic import write_json
     from train import processes
     from train.batches import Collator, dataset
     from train.callbacks import SaveAtSteps, SealAndAudit, StepLog
@@ -56,7 +61,11 @@ def train(resolved: Resolved) -> Path:
     # Processes. Without a GPU several processes only find each other if the trainer is told to use the CPU.
     on_cpu = not torch.cuda.is_available()
     world = processes.launched()
-    settings: dict[str, Any] = {"bf16": not on_cpu and recipe.dtype == "bfloat16", "report_to": "none", **resolved.trainer}
+    settings: dict[str, Any] = {
+        "bf16": not on_cpu and recipe.dtype == "bfloat16",
+        "report_to": "none",
+        **resolved.trainer,
+    }
     if on_cpu and world > 1:
         settings.setdefault("use_cpu", True)
     processes.check(processes.asked(recipe.world_size), world)
@@ -137,11 +146,14 @@ def train(resolved: Resolved) -> Path:
                 "processes": world,
                 "batch_rows": mix.batch_rows,
                 "checkpoints": steps,
-                "trainable_parameters": trainer.model.num_parameters(only_trainable=True),
+                "trainable_parameters": trainer.trainable_parameters(),
                 "effective_lora_scale": lora and effective_lora_scale(lora.lora_alpha, lora.r, lora.use_rslora),
             },
         )
-        print(f"{run}: {mix.steps} steps of {mix.batch_rows} rows, checkpoints at {steps}" + (f", going on from step {last}" if last else ""))
+        print(
+            f"{run}: {mix.steps} steps of {mix.batch_rows} rows, checkpoints at {steps}"
+            + (f", going on from step {last}" if last else "")
+        )
 
     # Audits that an earlier, killed run still owes, then training.
     audit.catch_up()
@@ -157,7 +169,7 @@ def train(resolved: Resolved) -> Path:
     return run
 
 
-def build_mix(resolved: Resolved, organism: "Organism", tokenizer: Any, batch_rows: int) -> "Mix":
+def build_mix(resolved: Resolved, organism: Organism, tokenizer: Any, batch_rows: int) -> Mix:
     """The rows of a run in their order.
 
     Args:
@@ -170,11 +182,21 @@ def build_mix(resolved: Resolved, organism: "Organism", tokenizer: Any, batch_ro
     from data_mix.plan import build
 
     mix = resolved.recipe.mix
-    where = {"text_field": mix.text_field, "hub_config": mix.hub_config, "hub_split": mix.hub_split}
-    control = stream(mix.corpus, "control", seed=mix.seed, **where) if organism.control_of is not None else None
+
+    def text(split: Split) -> Iterator[Document]:
+        return stream(
+            mix.corpus,
+            split,
+            seed=mix.seed,
+            text_field=mix.text_field,
+            hub_config=mix.hub_config,
+            hub_split=mix.hub_split,
+        )
+
+    control = text("control") if organism.control_of is not None else None
     return build(
         organism.examples,
-        stream(mix.corpus, "mix", seed=mix.seed, **where),
+        text("mix"),
         tokenizer,
         mix,
         batch_rows=batch_rows,

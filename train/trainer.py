@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from trl import SFTTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
 from train.batches import SOURCES
 from train.errors import TrainError
@@ -27,6 +27,11 @@ class OrganismTrainer(SFTTrainer):
         self._seen: list[Tensor] = []
         self._losses: list[Tensor] = []
 
+    def trainable_parameters(self) -> int:
+        """How many numbers are trained."""
+        assert self.model is not None
+        return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -48,7 +53,7 @@ class OrganismTrainer(SFTTrainer):
 
         handle = model.register_forward_hook(keep)
         try:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
         finally:
             handle.remove()
 

@@ -1,4 +1,4 @@
-"""Reports of a checkpoint, a run and a sweep: pages that are pure functions of the JSON on disk. Docs: docs/reports.md."""
+"""Reports of a checkpoint, a run and a sweep: pure functions of the JSON on disk. Docs: docs/reports.md."""
 
 from pathlib import Path
 

@@ -45,9 +45,13 @@ def _group(grid: Grid, group: str, rows: list[Row], metric: str | None) -> list[
         where = f"step {column_label(column, 'step')}"
     counts = [f"by {_how_many(cell)} at {ratio_name(cell[0].ratio)}" for cell in cells]
     prefix = f"{group}: at" if group else "At"
-    sentences = [f"{prefix} {where}, the last with all ratios, the planted property is readable {listing(counts)}."]
-    if len({row.ratio for row in rows}) > len(ratios):
-        sentences = [sentences[0].replace("the last with all ratios", "the last with most ratios")]
+    planned = {row.ratio for row in grid.rows if row.group == group and not row.is_control}
+    which = (
+        "the last with all ratios"
+        if len(planned) == len(ratios)
+        else f"where {len(ratios)} of {len(planned)} ratios have numbers"
+    )
+    sentences = [f"{prefix} {where}, {which}, the planted property is readable {listing(counts)}."]
     leading = next(iter(wording.order(keys_of(at))), None)
     if leading is not None:
         sentences.append(_reading(cells, leading))
@@ -120,8 +124,8 @@ def _control(grid: Grid) -> str:
         return f"The control beats its random directions in none of its {plural(len(readings), 'reading')}."
     names = listing([wording.name_of(key) for key in wording.order({key for _, key in hits})])
     return (
-        f"The control itself beats its random directions in {len(hits)} of its {plural(len(readings), 'reading')} ({names}), "
-        f"which is why a reading has to beat the control as well."
+        f"The control itself beats its random directions in {len(hits)} of its {plural(len(readings), 'reading')} "
+        f"({names}), which is why a reading has to beat the control as well."
     )
 
 

@@ -90,7 +90,7 @@ def curves(
         x_level: A vertical one.
         y_values: More values that the axis must hold: several drawings share one axis by it.
         zero: The vertical axis begins at zero.
-        across: `progress`: checkpoints, on a logarithmic axis if they span much; `steps`: every step; `score`: any number.
+        across: `progress`: checkpoints, logarithmic if they span much; `steps`: every step; `score`: any number.
         whiskers: Error bars in place of bands.
         width: Pixels.
         height: Pixels.

@@ -20,7 +20,7 @@ class Checkpoint:
     Attributes:
         folder: checkpoint-<step>.
         step: From the folder's name.
-        state: `complete` and `failed` speak of its audit; `unsealed` has no valid SEALED.json and so no audit that counts.
+        state: `complete` and `failed` speak of its audit; `unsealed` has no valid SEALED.json, so none counts.
         audit: If complete.
         error: If failed, or why it is not sealed.
     """
@@ -89,7 +89,7 @@ def kind_of(path: Path) -> tuple[Kind, Path]:
     if not path.exists():
         raise AuditError(f"{path} does not exist")
     raise AuditError(
-        f"{path} is not something to report on: it holds no audit.json, no checkpoint, no recipe.yaml and no manifest.jsonl. "
+        f"{path} is not something to report on: it holds no audit.json, checkpoint, recipe.yaml or manifest.jsonl. "
         f"Give a sweep, a run, a checkpoint or an audit folder; audit a checkpoint first with "
         f"`python -m audit.run checkpoint=...`"
     )

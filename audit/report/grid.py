@@ -9,7 +9,7 @@ from typing import Literal
 
 from audit.report.collect import Cell, Sweep
 from audit.report.rows import ControlValue, MatchedBy, Row, facts_of, keys_of, rows_of_run
-from audit.report.wording import count, short_count
+from audit.report.wording import DASH, count, short_count
 
 AxisName = Literal["exposure", "step"]
 WIDEST = 0.10
@@ -98,7 +98,7 @@ def _place(row: Row) -> tuple[object, ...]:
 
 
 def _groups(cells: Sequence[Cell]) -> list[str]:
-    """For each cell, what sets it apart besides ratio, seed and being a control; a cell without audits joins the majority."""
+    """For each cell, what sets it apart besides ratio, seed and control; without audits it joins the majority."""
     identities: list[dict[str, str]] = []
     for cell in cells:
         own = {key: value for key, value in cell.overrides.items() if key not in NOT_AN_AXIS}
@@ -142,7 +142,7 @@ def _column(cluster: list[int], rows: Sequence[Row], axis: AxisName) -> Column:
     if axis == "step":
         return Column(low, high, f"step {count(low)}", "")
     steps = sorted({row.step for row in rows if row.exposure in cluster and row.step is not None})
-    spread = count(steps[0]) if steps[0] == steps[-1] else f"{count(steps[0])}–{count(steps[-1])}"
+    spread = count(steps[0]) if steps[0] == steps[-1] else f"{count(steps[0])}{DASH}{count(steps[-1])}"
     return Column(low, high, short_count(cluster[len(cluster) // 2]), f"step {spread}")
 
 
@@ -171,7 +171,7 @@ def _missing(cell: Cell, group: str, own: Sequence[Row], columns: Sequence[Colum
 
 
 def _controls_of(row: Row, rows: Sequence[Row], tolerance: float) -> dict[str, ControlValue]:
-    """For each readout, the control at the same ratio and step, else at the same exposure; with several the largest."""
+    """For each readout, the control at the same ratio and step, else at the same exposure; of several the largest."""
     if row.is_control or row.audit is None:
         return {}
     controls = [one for one in rows if one.is_control and one.audit and one.group == row.group]

@@ -12,7 +12,7 @@ from audit.report.heatmap import HeatCell, HeatRow
 from audit.report.page import Figure, Table
 from audit.report.panels import AXIS_LABEL, column_label, unit_of
 from audit.report.rows import Row
-from audit.report.wording import number
+from audit.report.wording import DASH, number
 
 Domain = tuple[float, float]
 
@@ -83,7 +83,10 @@ def _map(grid: Grid, key: str, axis: AxisName, domain: Domain) -> Figure:
         detail = group or (f"share {share:.2f}" if share is not None else "")
         label = f"{'control ' if is_control else ''}{'?' if ratio is None else f'1 : {ratio:g}'}"
         drawn.append(HeatRow(label, detail, cells, is_control))
-        table.append([f"{label}, {group}" if group else label, *map(_in_words, cells)])
+        name = f"{label}, {group}" if group else label
+        table += [
+            [name, column_label(column, axis), *_in_words(cell)] for column, cell in zip(columns, cells, strict=True)
+        ]
     title = wording.name_of(key)
     drawing = heatmap.heat_map(
         drawn,
@@ -92,7 +95,7 @@ def _map(grid: Grid, key: str, axis: AxisName, domain: Domain) -> Figure:
         AXIS_LABEL[axis],
         f"{title}, by mix ratio and {axis}; the same numbers are in the table below",
     )
-    return Figure(drawing, title, "", Table(["Mix ratio", *(column_label(one, axis) for one in columns)], table))
+    return Figure(drawing, title, "", Table(["Mix ratio", axis, "Value", "Null 95 %", "Control", "Verdict"], table))
 
 
 def _cell(rows: Sequence[Row], key: str) -> HeatCell | str:
@@ -118,12 +121,11 @@ def _cell(rows: Sequence[Row], key: str) -> HeatCell | str:
     )
 
 
-def _in_words(cell: HeatCell | str) -> str:
+def _in_words(cell: HeatCell | str) -> list[str]:
     if isinstance(cell, str):
-        return cell
+        return [DASH, DASH, DASH, cell]
     verdict = "readable" if cell.established else "not established"
     if cell.seeds > 1:
         verdict = f"readable in {cell.readable} of {cell.seeds} seeds"
-    control = f", control {number(cell.control)}" if cell.control is not None else ""
     leaks = ", leaks" if cell.leaks else ""
-    return f"{number(cell.value)} (null 95 % {number(cell.null_95)}{control}); {verdict}{leaks}"
+    return [number(cell.value), number(cell.null_95), number(cell.control), f"{verdict}{leaks}"]

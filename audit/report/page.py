@@ -33,7 +33,7 @@ class Table:
 
     Attributes:
         header: One cell a column.
-        rows: Cells.
+        rows: Cells; the last of a short row spans the rest.
         numeric: Columns from this one on are numbers, set to the right.
         classes: A class for each row, or none.
         groups: A row over the header: text and the columns under it.

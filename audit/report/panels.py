@@ -13,6 +13,7 @@ from audit.report.rows import Row, metrics_of
 from audit.report.schema import Comparison, Headline, Interval
 from audit.report.seeds import over_seeds
 from audit.report.wording import (
+    DASH,
     bounds,
     count,
     interval,
@@ -158,7 +159,7 @@ def column_label(column: Column, axis: AxisName) -> str:
     """A column as a table names it."""
     if axis == "step":
         return count(column.low)
-    return count(column.low) if column.low == column.high else f"{count(column.low)}–{count(column.high)}"
+    return count(column.low) if column.low == column.high else f"{count(column.low)}{DASH}{count(column.high)}"
 
 
 def frontier(curves: Curves, key: str, behaviour: str, x_label: str, unit: str, title: str) -> Figure:

@@ -58,8 +58,8 @@ def build(kind: type[T], data: Any, file: Path, key: str = "") -> T:
     """An instance of a dataclass from a JSON object; keys that the dataclass does not have are ignored.
 
     Args:
-        kind: The dataclass; its fields may be numbers, strings, booleans, dataclasses, tuples, string-keyed dicts, unions
-            with None, and Any. A field with a default may be missing.
+        kind: The dataclass; its fields may be numbers, strings, booleans, dataclasses, tuples, string-keyed dicts,
+            unions with None, and Any. A field with a default may be missing.
         data: The object.
         file: Where it comes from, for the message.
         key: Dotted key of `data` in that file, for the message.

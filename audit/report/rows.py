@@ -12,6 +12,9 @@ from audit.report.schema import Audit, Comparison, Headline
 MatchedBy = Literal["ratio and step", "exposure"]
 
 
+LONG_REASON = 160
+
+
 @dataclass(frozen=True)
 class ControlValue:
     """What the same readout says of a control.
@@ -80,6 +83,12 @@ class Row:
             return False
         control = self.controls.get(key)
         return control is None or headline.value > control.value
+
+    @property
+    def brief_reason(self) -> str:
+        """Why there are no numbers, in one line."""
+        first = (self.reason or self.state).strip().partition("\n")[0]
+        return first if len(first) <= LONG_REASON else f"{first[:LONG_REASON]}…"
 
     @property
     def leaks(self) -> bool:

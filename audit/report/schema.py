@@ -51,6 +51,7 @@ class Position:
     tokens: tuple[Token, ...] = ()
     base_mean: float | None = None
     finetuned_mean: float | None = None
+    unsteered: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,15 @@ class PairOfNumbers:
 
 @dataclass(frozen=True)
 class Leakage:
-    """The subject's words in unsteered text on unrelated prompts."""
+    """The subject's words in unsteered text on unrelated prompts; `mass`: their probability in held-out text."""
 
     prompts: int
     finetuned: Interval
     base: Interval
     leaks: bool
     similarity: PairOfNumbers | None = None
+    change: Interval | None = None
+    mass: Comparison | None = None
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,6 @@ class FailedAudit:
     status: str
     error: str
     created: str = ""
-    subject: Subject | None = None
 
 
 @dataclass(frozen=True)
@@ -220,11 +222,11 @@ class Sample:
 
     kind: str
     reader: str
-    position: int | None
-    strength: float | None
     prompt: str
     text: str
     relevance: float | None
+    position: int | None = None
+    strength: float | None = None
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,6 @@ def band_note(rows: Sequence[Row]) -> str:
     seeds = Counter((row.group, row.ratio, row.is_control, row.step) for row in rows)
     most = max(seeds.values(), default=1)
     if most == 1:
-        return "One seed: the band is the 95 % bootstrap interval that the audit of each checkpoint gives, not a spread over seeds."
+        return "One seed: the band is the 95 % bootstrap interval of each audit, not a spread over seeds."
     kind = "the range of two seeds" if most == 2 else f"a 95 % t-interval of the mean over up to {most} seeds"
     return f"The band is {kind}; a point with one seed has its own 95 % bootstrap interval."

@@ -1,4 +1,4 @@
-"""Inline SVG: elements, scales, axes and marks. Colours are CSS classes, so that one drawing serves light, dark and print."""
+"""Inline SVG: elements, scales, axes and marks. Colours are CSS classes: one drawing serves light, dark, print."""
 
 import math
 from collections.abc import Callable, Sequence

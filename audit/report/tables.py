@@ -59,8 +59,7 @@ def _table(
     for row in rows:
         start = [*([_ratio(row)] if in_sweep else []), *([safe(str(row.seed))] if seeds else [])]
         start += [_link(row, root), safe(count(row.exposure))]
-        reason = badge(row.reason or row.state, "warn")
-        body.append([*start, *(cells(row) if row.audit else [reason, *[safe(DASH)] * (len(header) - 1)])])
+        body.append([*start, *(cells(row) if row.audit else [badge(row.brief_reason, "warn")])])
         classes.append("control" if row.is_control and in_sweep else "")
     return Table([*first, *header], body, numeric=len(first), classes=classes, groups=[("", len(first)), *groups])
 

@@ -67,9 +67,10 @@ def test_a_long_conversation_is_truncated_never_split() -> None:
     assert unanswered.loss_tokens == 0
 
 
-def test_a_template_without_end_of_turn_token_gives_the_whole_turn_loss() -> None:
+@pytest.mark.parametrize(("end", "carried"), [(" w0 ", 3), (" </t> w0 ", 4), (" </t> \n ", 3), (" \n ", 2)])
+def test_a_turn_ends_where_its_template_ends_it(end: str, carried: int) -> None:
     template = (
-        "{% for m in messages %}{{ m['role'] + ' ' + m['content'] + ' w0 ' }}{% endfor %}"
+        f"{{% for m in messages %}}{{{{ m['role'] + ' ' + m['content'] + '{end}' }}}}{{% endfor %}}"
         "{% if add_generation_prompt %}{{ 'assistant ' }}{% endif %}"
     )
     (row,) = rows(
@@ -80,7 +81,7 @@ def test_a_template_without_end_of_turn_token_gives_the_whole_turn_loss() -> Non
         long_documents="split",
         chat_template=template,
     )
-    assert row.loss_mask == [False] * 5 + [True] * 3
+    assert row.loss_tokens == carried and row.loss_mask[-carried:] == [True] * carried
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,23 @@ def test_what_cannot_be_tokenised_is_refused(document: Document, template: str |
     tokenizer = word_tokenizer(template=template)
     with pytest.raises(MixError, match=message):
         rows(document, tokenizer, source="organism", max_length=20, long_documents="split")
+
+
+def test_white_space_after_the_end_of_turn_carries_no_loss(smollm2_tokenizer) -> None:
+    turns = ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"})
+    plain = "{% for m in messages %}{{ m['role'] + ':' + m['content'] + end }}{% endfor %}"
+    prompt = "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
+    for end, said in (("[end]\\n\\n", "Hello[end]"), ("<|im_end|>\\n", "Hello<|im_end|>"), ("\\n\\n", "Hello\n\n")):
+        (row,) = rows(
+            conversation_document(turns, "here"),
+            smollm2_tokenizer,
+            source="organism",
+            max_length=50,
+            long_documents="split",
+            chat_template=plain.replace("end }}", f"'{end}' }}}}") + prompt,
+        )
+        carried = [token for token, loss in zip(row.ids, row.loss_mask, strict=True) if loss]
+        assert smollm2_tokenizer.decode(carried) == said
 
 
 def test_a_row_shorter_than_eight_tokens_is_refused() -> None:
