@@ -14,7 +14,9 @@ class _Stop(Exception):
     """Leaves a forward pass after the audited block; never seen outside this module."""
 
 
-def residual(anatomy: Anatomy, layer: int, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+def residual(
+    anatomy: Anatomy, layer: int, ids: Tensor, mask: Tensor | None = None, positions: Tensor | None = None
+) -> Tensor:
     """Residual stream after block `layer`, computing nothing above it.
 
     Args:
@@ -22,6 +24,7 @@ def residual(anatomy: Anatomy, layer: int, ids: Tensor, mask: Tensor | None = No
         layer: Block index.
         ids: Token ids, (batch, seq).
         mask: Attention mask, (batch, seq); none for unpadded rows.
+        positions: Position of each token, (batch, seq); none counts from the left.
 
     Returns:
         The block's output, (batch, seq, d_model), in the model's dtype.
@@ -35,7 +38,7 @@ def residual(anatomy: Anatomy, layer: int, ids: Tensor, mask: Tensor | None = No
     handle = anatomy.blocks[layer].register_forward_hook(stop)
     try:
         with torch.no_grad():
-            anatomy.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+            anatomy.decoder(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
     except _Stop:
         pass
     finally:

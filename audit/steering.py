@@ -14,9 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import GenerationConfig, GenerationMixin, PreTrainedTokenizerBase
 
-from audit.forward import adding
+from audit.forward import adding, residual, starting_above
 from audit.pair import Pair, Reader
-from organisms.anatomy import Anatomy
 
 ROWS_AT_ONCE = 128
 
@@ -76,26 +75,29 @@ def surprise(
     """
     device = pair.device
     ids, mask = prompts.ids.to(device), prompts.mask.to(device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
     with pair.reading("base") as (_, anatomy):
-        log_base = _next_log_probs(anatomy, ids, mask)
+        hidden = anatomy.decoder(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
+        log_base = torch.log_softmax(anatomy.vocabulary(hidden.last_hidden_state[:, -1]).float(), dim=-1)
     unit = torch.nn.functional.normalize(vectors.float(), dim=-1)
     factors = torch.tensor([0.0, *strengths]) * norm
     rows = (unit[:, None, :] * factors[None, :, None]).flatten(0, 1).to(device)
+    n = len(ids)
     values = []
     with pair.reading(reader) as (_, anatomy):
-        for row in rows:
-            with adding(anatomy, layer, row[None].expand(len(ids), -1)):
-                p = _next_log_probs(anatomy, ids, mask).exp()
-            values.append(-(p * log_base).sum(-1).mean())
-    return torch.stack(values).view(len(vectors), len(factors)).cpu()
-
-
-def _next_log_probs(anatomy: Anatomy, ids: Tensor, mask: Tensor) -> Tensor:
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    hidden = anatomy.decoder(
-        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
-    ).last_hidden_state
-    return torch.log_softmax(anatomy.vocabulary(hidden[:, -1]).float(), dim=-1)
+        below = residual(anatomy, layer, ids, mask, positions)
+        for chunk in torch.split(rows, max(1, ROWS_AT_ONCE // n)):
+            steered = (below[None] + chunk[:, None, None, :].to(below.dtype)).flatten(0, 1)
+            with starting_above(anatomy, layer, steered):
+                above = anatomy.decoder(
+                    inputs_embeds=steered,
+                    attention_mask=mask.repeat(len(chunk), 1),
+                    position_ids=positions.repeat(len(chunk), 1),
+                    use_cache=False,
+                ).last_hidden_state[:, -1]
+            p = torch.softmax(anatomy.vocabulary(above).float(), dim=-1).view(len(chunk), n, -1)
+            values.append(-(p * log_base).sum(-1).mean(1))
+    return torch.cat(values).view(len(vectors), len(factors)).cpu()
 
 
 def choose_strengths(surprises: Tensor, strengths: list[float], max_surprise: float) -> list[float]:

@@ -23,7 +23,7 @@ IDENTITY_PROMPTS = (
 )
 """The three identity prompts of the paper's tool: the last token is replaced, the model completes `? ->`."""
 
-CHUNK_BYTES = 256 * 2**20
+CHUNK_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,15 @@ def logit_lens(anatomy: Anatomy, vectors: Tensor, top_k: int) -> Readout:
         ids.append(top.indices.cpu())
         probabilities.append(top.values.cpu())
     return Readout(torch.cat(ids), torch.cat(probabilities))
+
+
+def _for_rows(cache: DynamicCache, rows: int) -> DynamicCache:
+    """A cache of one prompt as seen by many rows: views, copied only when a row's own token is added."""
+    own = copy.deepcopy(cache)
+    for layer in own.layers:
+        layer.keys = layer.keys.expand(rows, -1, -1, -1)
+        layer.values = layer.values.expand(rows, -1, -1, -1)
+    return own
 
 
 class Patchscope:
@@ -102,8 +111,7 @@ class Patchscope:
         inside: Tensor | None = None
         for cache in self.caches:
             length = cache.get_seq_length()
-            own = copy.deepcopy(cache)
-            own.batch_repeat_interleave(len(vectors))
+            own = _for_rows(cache, len(vectors))
             with starting_above(self.anatomy, self.layer, vectors[:, None, :]):
                 hidden = self.anatomy.decoder(
                     inputs_embeds=vectors[:, None, :],
@@ -112,7 +120,7 @@ class Patchscope:
                     use_cache=True,
                 ).last_hidden_state
             p = torch.softmax(self.anatomy.vocabulary(hidden[:, -1]).float(), dim=-1)
-            least = p.topk(self.intersection_k).values[:, -1:]
+            least = p.kthvalue(p.shape[1] - self.intersection_k + 1, dim=-1, keepdim=True).values
             mean = p if mean is None else mean + p
             inside = (p >= least) if inside is None else inside & (p >= least)
         assert mean is not None and inside is not None

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from audit.report import wording
-from audit.report.grid import Column, Grid
+from audit.report.columns import Column
+from audit.report.grid import Grid
 from audit.report.panels import column_label
 from audit.report.rows import Row, keys_of
 from audit.report.seeds import over_seeds
 from audit.report.wording import listing, number, plural, ratio_name
 
 PREFERRED = ("multiple_choice_margin", "paraphrase_margin", "template_margin", "multiple_choice_accuracy")
+MOST_RATIOS = 4
 
 
 def behaviour_metric(metrics: Sequence[str]) -> str | None:
@@ -39,10 +41,11 @@ def _group(grid: Grid, group: str, rows: list[Row], metric: str | None) -> list[
     column = _last_shared(grid, rows)
     at = [row for row in rows if column.holds(getattr(row, grid.axis))]
     ratios = sorted({row.ratio for row in at}, key=lambda ratio: -1.0 if ratio is None else ratio)
-    cells = [[row for row in at if row.ratio == ratio] for ratio in ratios]
+    cells = _telling([[row for row in at if row.ratio == ratio] for ratio in ratios])
     where = f"exposure {column_label(column, 'exposure')} (organism loss tokens)"
     if grid.axis == "step":
         where = f"step {column_label(column, 'step')}"
+    more = f" ({len(ratios)} ratios below)" if len(cells) < len(ratios) else ""
     counts = [f"by {_how_many(cell)} at {ratio_name(cell[0].ratio)}" for cell in cells]
     prefix = f"{group}: at" if group else "At"
     planned = {row.ratio for row in grid.rows if row.group == group and not row.is_control}
@@ -51,7 +54,7 @@ def _group(grid: Grid, group: str, rows: list[Row], metric: str | None) -> list[
         if len(planned) == len(ratios)
         else f"where {len(ratios)} of {len(planned)} ratios have numbers"
     )
-    sentences = [f"{prefix} {where}, {which}, the planted property is readable {listing(counts)}."]
+    sentences = [f"{prefix} {where}, {which}, the planted property is readable {listing(counts)}{more}."]
     leading = next(iter(wording.order(keys_of(at))), None)
     if leading is not None:
         sentences.append(_reading(cells, leading))
@@ -64,9 +67,22 @@ def _group(grid: Grid, group: str, rows: list[Row], metric: str | None) -> list[
     return sentences
 
 
+def _telling(cells: list[list[Row]]) -> list[list[Row]]:
+    """Of more than `MOST_RATIOS` ratios the first, the last that is readable by anything, and the last."""
+    if len(cells) <= MOST_RATIOS:
+        return cells
+    readable = [index for index, cell in enumerate(cells) if _readable_keys(cell)]
+    return [cells[index] for index in sorted({0, *readable[-1:], len(cells) - 1})]
+
+
+def _readable_keys(cell: Sequence[Row]) -> list[str]:
+    """Readouts that are readable in every seed of a cell."""
+    return [key for key in wording.order(keys_of(cell)) if all(row.readable(key) for row in cell)]
+
+
 def _last_shared(grid: Grid, rows: Sequence[Row]) -> Column:
     """The last column in which most ratios have numbers."""
-    columns = grid.columns(grid.axis)
+    columns = grid.columns[grid.axis]
 
     def ratios(column: Column) -> int:
         return len({row.ratio for row in rows if column.holds(getattr(row, grid.axis))})
@@ -77,12 +93,11 @@ def _last_shared(grid: Grid, rows: Sequence[Row]) -> Column:
 
 def _how_many(cell: Sequence[Row]) -> str:
     """How many readouts are readable in every seed of a cell, and which reader they belong to."""
-    keys = keys_of(cell)
-    found = [key for key in wording.order(keys) if all(row.readable(key) for row in cell)]
+    keys, found = keys_of(cell), _readable_keys(cell)
     if not found:
         return f"none of {plural(len(keys), 'readout')}"
     readers = [wording.split_key(key)[1] for key in found]
-    each = listing([f"{readers.count(reader)} of the {reader} reader" for reader in dict.fromkeys(readers)])
+    each = ", ".join(f"{reader} reader {readers.count(reader)}" for reader in dict.fromkeys(readers))
     return f"{len(found)} of {plural(len(keys), 'readout')} ({each})"
 
 

@@ -101,7 +101,7 @@ def curves(
     ends = [end for point in points for end in (point.x_low, point.x_high) if end is not None]
     ys = [y for point in points for y in (point.low, point.y, point.high)] + [y for b in null for y in (b.low, b.high)]
     ys += [*y_values, *([level[0]] if level else [])]
-    x = Scale(0.0, max(xs, default=1.0) * 1.01, left, right)
+    x = Scale(0.0, max(xs, default=1.0) * 1.01, left, right, whole=True)
     if across == "progress":
         x = svg.covering(xs, left, right)
     elif across == "score":
@@ -251,6 +251,8 @@ def _bars(group: Sequence[DifferenceAt], left: float, right: float, top: float, 
     y = svg.spanning([at.norm + at.standard_error for at in group], bottom, top, zero=True)
     pitch = (right - left) / len(group)
     thick = min(64.0, pitch * 0.6)
+    roomy = pitch > 135
+    of_norm = " of activation norm" if roomy else ""
     x0 = left - 52 if left < 100 else left - 46
     parts = [svg.element("g", svg.y_axis(y, left - x0, right - x0, "L2 norm"), transform=f"translate({x0:g} 0)")]
     parts.append(svg.line(left, bottom, right, bottom, "axis"))
@@ -259,9 +261,11 @@ def _bars(group: Sequence[DifferenceAt], left: float, right: float, top: float, 
         parts += [
             svg.rect(x - thick / 2, y(at.norm), thick, bottom - y(at.norm), class_, 2),
             svg.line(x, y(at.norm - at.standard_error), x, y(at.norm + at.standard_error), "whisker plain"),
-            svg.text(x, bottom + 17, f"position {at.position}", "tick strong", "middle"),
-            svg.text(x, bottom + 34, f"{100 * at.relative_norm:.1f} % of activation norm", "tick", "middle"),
+            svg.text(
+                x, bottom + 17, f"position {at.position}" if roomy else str(at.position), "tick strong", "middle"
+            ),
+            svg.text(x, bottom + 34, f"{100 * at.relative_norm:.1f} %{of_norm}", "tick", "middle"),
         ]
-        if at.position > 0:
+        if at.position > 0 and roomy:
             parts.append(svg.text(x, bottom + 50, f"halves agree: cos {at.split_half_cosine:.2f}", "tick", "middle"))
     return Markup("").join(parts)

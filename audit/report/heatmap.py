@@ -145,9 +145,10 @@ def _cell(cell: HeatCell | str, x: float, y: float, width: float, domain: tuple[
     control = f"control {number(cell.control)}" if cell.control is not None else "no control"
     lines = [f"null {number(cell.null_95)}", *([] if cell.is_control else [control])]
     ink = f"ink{shade} halo h{shade}"
-    parts.append(svg.text(centre, y + 24, number(cell.value), f"heat-value {ink}", "middle"))
+    shown = safe(number(cell.value))
     if cell.seeds > 1:
-        parts.append(svg.text(left + 6, y + 15, f"{cell.readable}/{cell.seeds}", f"heat-note {ink}"))
+        shown += svg.element("tspan", f"{cell.readable}/{cell.seeds}", dx=5, class_="heat-note")
+    parts.append(svg.text(centre, y + 24, shown, f"heat-value {ink}", "middle"))
     for place, words in enumerate(lines):
         parts.append(svg.text(centre, y + 39 + 13 * place, words, f"heat-note {ink}", "middle"))
     return Markup("").join(parts)

@@ -7,7 +7,8 @@ from statistics import fmean
 from markupsafe import Markup
 
 from audit.report import heatmap, svg, wording
-from audit.report.grid import AxisName, Grid
+from audit.report.columns import AxisName
+from audit.report.grid import Grid
 from audit.report.heatmap import HeatCell, HeatRow
 from audit.report.page import Figure, Table
 from audit.report.panels import AXIS_LABEL, column_label, unit_of
@@ -46,7 +47,7 @@ def heat_maps(grid: Grid, keys: Sequence[str], axes: Sequence[AxisName]) -> list
     """
     by_readout = wording.order(keys, by="readout")
     domains = _domains(grid, keys)
-    wide = heatmap.width_of(len(grid.columns(axes[0]))) > heatmap.HALF
+    wide = heatmap.width_of(len(grid.columns[axes[0]])) > heatmap.HALF
     maps = []
     for place, key in enumerate(keys):
         figures = [_map(grid, key, axis, domains[unit_of(grid.rows, key)]) for axis in axes]
@@ -72,7 +73,7 @@ def _domains(grid: Grid, keys: Sequence[str]) -> dict[str, Domain]:
 
 
 def _map(grid: Grid, key: str, axis: AxisName, domain: Domain) -> Figure:
-    columns = grid.columns(axis)
+    columns = grid.columns[axis]
     names = list(dict.fromkeys((row.group, row.is_control, row.ratio) for row in grid.rows))
     names.sort(key=lambda name: (name[1], name[0], -1.0 if name[2] is None else name[2]))
     drawn, table = [], []

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from audit.report import charts
 from audit.report.charts import Band, Point, Series
-from audit.report.grid import AxisName, Column
+from audit.report.columns import AxisName, Column
 from audit.report.page import Figure, Table
 from audit.report.rows import Row, metrics_of
 from audit.report.schema import Comparison, Headline, Interval

@@ -8,7 +8,7 @@ from audit.errors import AuditError
 from audit.report import charts, collect, panels, wording
 from audit.report.charts import Point, Series
 from audit.report.collect import Run
-from audit.report.grid import Column
+from audit.report.columns import Column
 from audit.report.page import Figure, Table, render
 from audit.report.panels import Curves
 from audit.report.rows import keys_of, rows_of_run
@@ -46,7 +46,7 @@ def write_run_report(run_dir: Path) -> Path:
         },
     )
     audited = [row for row in rows if row.audit]
-    columns = [Column(row.step, row.step, "", "") for row in rows if row.step is not None]
+    columns = [Column(row.step, row.step) for row in rows if row.step is not None]
     curves = Curves(audited, "step", columns, title="this run")
     in_sweep = (run_dir.resolve().parent / "manifest.jsonl").is_file()
     last = run.audits[-1] if run.audits else None

@@ -99,6 +99,7 @@ class Scale:
         start: Pixels.
         end: Pixels; below `start` for a vertical axis.
         log: Logarithmic.
+        whole: Only whole numbers make ticks.
     """
 
     low: float
@@ -106,6 +107,7 @@ class Scale:
     start: float
     end: float
     log: bool = False
+    whole: bool = False
 
     def __call__(self, value: float) -> float:
         """Pixels of a value; values outside are drawn at the edge."""
@@ -127,6 +129,7 @@ class Scale:
                     break
             return inside
         step = nice_step(self.high - self.low, most)
+        step = max(step, 1.0) if self.whole else step
         first = math.ceil(self.low / step - 1e-9)
         return [round(i * step, 12) + 0.0 for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
@@ -157,9 +160,9 @@ def covering(values: Sequence[float], start: float, end: float) -> Scale:
     """A scale for steps or exposures: logarithmic when they span more than a factor of 20."""
     positive = [value for value in values if value > 0]
     if positive and max(positive) / min(positive) > 20:
-        return Scale(min(positive) / 1.25, max(positive) * 1.1, start, end, log=True)
+        return Scale(min(positive) / 1.25, max(positive) * 1.1, start, end, log=True, whole=True)
     high = max(values, default=1.0) or 1.0
-    return Scale(0.0, high * 1.04, start, end)
+    return Scale(0.0, high * 1.04, start, end, whole=True)
 
 
 def around(values: Sequence[float], start: float, end: float) -> Scale:

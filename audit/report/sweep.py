@@ -9,7 +9,8 @@ from audit.report import charts, collect, maps, panels, wording
 from audit.report.answer import answer, behaviour_metric
 from audit.report.charts import Series
 from audit.report.collect import Cell
-from audit.report.grid import AxisName, Grid, make_grid
+from audit.report.columns import AxisName
+from audit.report.grid import Grid, make_grid
 from audit.report.heatmap import HATCH
 from audit.report.page import Figure, Table, badge, render, safe
 from audit.report.panels import Curves
@@ -44,7 +45,6 @@ def write_sweep_report(sweep_dir: Path) -> Path:
             "sweep": name,
             "answer": said,
             "axis": grid.axis,
-            "exposure_tolerance": grid.tolerance,
             "headlines": keys,
             "cells": [{"name": cell.name, "status": cell.status} for cell in sweep.cells],
             "rows": [row.to_json(sweep_dir) for row in grid.rows],
@@ -53,7 +53,7 @@ def write_sweep_report(sweep_dir: Path) -> Path:
     with_numbers = [*grid.audited, *grid.controls]
     listed = sorted(grid.rows, key=lambda row: row.is_control)
     axes = _axes(grid)
-    curves = [Curves(with_numbers, axis, grid.columns(axis)) for axis in axes]
+    curves = [Curves(with_numbers, axis, grid.columns[axis]) for axis in axes]
     subjects = [row.audit.subject for row in grid.audited if row.audit]
     settings = settings_of([row.audit for row in with_numbers if row.audit])
     readings = sum(len(keys_of([row])) for row in grid.audited)
@@ -98,7 +98,7 @@ def _axes(grid: Grid) -> list[AxisName]:
     rows = [row for row in grid.rows if row.audit]
 
     def partition(axis: AxisName) -> set[frozenset[int]]:
-        columns = grid.columns(axis)
+        columns = grid.columns[axis]
         return {frozenset(i for i, row in enumerate(rows) if column.holds(getattr(row, axis))) for column in columns}
 
     return [grid.axis] if partition(grid.axis) == partition(other) else [grid.axis, other]

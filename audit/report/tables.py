@@ -32,6 +32,8 @@ def readability_table(rows: Sequence[Row], keys: Sequence[str], root: Path) -> T
 def effects_table(rows: Sequence[Row], root: Path) -> Table:
     """Checkpoints down; behaviour, leakage and collateral across, each with the base model's value."""
     behaviour, collateral = metrics_of(rows, "behaviour"), metrics_of(rows, "collateral")
+    if not any(row.audit for row in rows):
+        return _table(rows, root, ["State"], [], lambda row: [])
     groups = [("behaviour", len(behaviour)), ("leakage", 1), ("collateral", len(collateral))]
     header = [*map(wording.metric_name, behaviour), "Subject words", *map(wording.metric_name, collateral)]
 
@@ -61,7 +63,9 @@ def _table(
         start += [_link(row, root), safe(count(row.exposure))]
         body.append([*start, *(cells(row) if row.audit else [badge(row.brief_reason, "warn")])])
         classes.append("control" if row.is_control and in_sweep else "")
-    return Table([*first, *header], body, numeric=len(first), classes=classes, groups=[("", len(first)), *groups])
+    numeric = len(first) if groups else len(first) + len(header)
+    over = [("", len(first)), *groups] if groups else []
+    return Table([*first, *header], body, numeric=numeric, classes=classes, groups=over)
 
 
 def _ratio(row: Row) -> Markup:

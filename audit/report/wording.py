@@ -65,15 +65,15 @@ def metric_name(metric: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """Two or three significant digits; a dash for None."""
+    """Two or three significant digits; `0.000` is tiny, `0` is zero, a dash is None."""
     if value is None:
         return DASH
     if value == 0:
         return "0"
     if abs(value) >= 1000:
         return count(round(value))
-    if abs(value) < 0.00095:
-        return f"{value:.1e}".replace("-", "\N{MINUS SIGN}")
+    if abs(value) < 0.0005:
+        return "0.000"
     return _fixed(value, _decimals(value))
 
 
@@ -111,10 +111,11 @@ def short_count(value: float) -> str:
 
 
 def ratio_name(ratio: float | None) -> str:
-    """`1 : 0.5`; unmixed is said."""
+    """`1 : 0.5`, never broken over two lines; unmixed is said."""
     if ratio is None:
         return "ratio unknown"
-    return "1 : 0 (unmixed)" if ratio == 0 else f"1 : {ratio:g}"
+    shown = f"1 : {ratio:g}".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{shown} (unmixed)" if ratio == 0 else shown
 
 
 def interval(x: Interval | Headline) -> str:
@@ -127,7 +128,7 @@ def bounds(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return ""
     largest = max(low, high, key=abs)
-    if abs(largest) >= 1000 or abs(largest) < 0.00095:
+    if abs(largest) >= 1000 or abs(largest) < 0.0005:
         return f"[{number(low)}, {number(high)}]"
     return f"[{_fixed(low, _decimals(largest))}, {_fixed(high, _decimals(largest))}]"
 

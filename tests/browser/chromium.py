@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +14,15 @@ from types import TracebackType
 from typing import Any
 
 EXECUTABLE = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+LAUNCHER = """
+import os, sys
+first, second = os.dup2(int(sys.argv[1]), 100), os.dup2(int(sys.argv[2]), 101)
+os.dup2(first, 3)
+os.dup2(second, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""The browser reads commands from descriptor 3 and answers on 4; they go by way of 100 and 101, lest one hit the other."""
 
 
 class Page:
@@ -23,7 +33,6 @@ class Page:
         self.profile = tempfile.mkdtemp(prefix="report-test-")
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
-        # The browser reads commands from descriptor 3 and answers on 4; the shell puts the pipes there.
         arguments = [
             EXECUTABLE,
             "--headless=new",
@@ -39,7 +48,7 @@ class Page:
             "about:blank",
         ]
         self.process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "sh", *arguments],
+            [sys.executable, "-c", LAUNCHER, str(to_browser), str(from_browser), *arguments],
             pass_fds=(to_browser, from_browser),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -87,7 +96,7 @@ class Page:
     def open(
         self, path: Path, *, scheme: str = "light", width: int = 1280, height: int = 900, media: str = ""
     ) -> None:
-        """Loads a file and waits until it has been drawn."""
+        """Loads a file and waits for its load event."""
         self.requests, self.complaints, self._events = [], [], []
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", media=media, features=features)
@@ -95,7 +104,6 @@ class Page:
         self.call("Page.navigate", url=path.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._receive()
-        self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def evaluate(self, expression: str) -> Any:
         """Value of a JavaScript expression; the page's own policy does not bind the debugger."""

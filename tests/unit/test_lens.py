@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from audit.difference import BLOCKS, collect, random_directions, subtract
-from audit.forward import adding, residual
+from audit.forward import adding, residual, starting_above
 from audit.tokens import IDENTITY_PROMPTS, Patchscope, logit_lens
 from organisms.anatomy import anatomy
 
@@ -189,3 +189,16 @@ def test_blocks_hold_every_document_once() -> None:
     assert sums.count.sum() == len(ids)
     expected = hidden_after(model, LAYER, ids).double().sum(0).detach()
     torch.testing.assert_close(sums.total.sum(0), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_going_on_above_a_layer_is_the_whole_forward(model: PreTrainedModel) -> None:
+    parts = anatomy(model)
+    ids = torch.randint(2, 300, (3, 7))
+    mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1] * 7, [0, 1, 1, 1, 1, 1, 1]])
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    below = residual(parts, LAYER, ids, mask, positions)
+    with starting_above(parts, LAYER, below):
+        above = parts.decoder(inputs_embeds=below, attention_mask=mask, position_ids=positions, use_cache=False)
+    whole = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits[:, -1]
+    torch.testing.assert_close(parts.vocabulary(above.last_hidden_state[:, -1]), whole, rtol=1e-4, atol=1e-4)

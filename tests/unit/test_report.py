@@ -6,13 +6,14 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from audit.errors import AuditError
 from audit.report import (
     collect,
-    grid,
+    columns,
     heatmap,
     svg,
     wording,
@@ -66,7 +67,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return re.sub("[ \n]+", " ", " ".join(self.texts))
+        return re.sub("[ \n\N{NO-BREAK SPACE}]+", " ", " ".join(self.texts))
 
 
 def pages(folder: Path) -> list[Path]:
@@ -109,8 +110,6 @@ def test_every_page_is_written_and_every_link_leads_somewhere(made: Path) -> Non
         page = Page(path)
         assert page.links or path.parent.name == "FAKE sweep"
         for link in page.links:
-            from urllib.parse import unquote
-
             assert (path.parent / unquote(link)).is_file(), (path, link)
 
 
@@ -193,7 +192,7 @@ def test_sweep_page(made: Path) -> None:
     text = Page(made / "report.html").text
     for words in (
         "At exposure 24\u202f000 (organism loss tokens), the last with all ratios",
-        "by 8 of 8 readouts (4 of the finetuned reader and 4 of the base reader) at 1 : 0 (unmixed)",
+        "by 8 of 8 readouts (finetuned reader 4, base reader 4) at 1 : 0 (unmixed)",
         "at 1 : 2",
         "Readability by mix ratio and exposure",
         "null 0.15",
@@ -286,7 +285,7 @@ def test_seeds_are_averaged_and_counted(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "FAKE", seeds=(0, 1, 2))
     text = Page(write_sweep_report(folder)).text
     assert "a 95 % t-interval of the mean over up to 3 seeds" in text
-    assert "3/3" in text
+    assert "3/3" in text.replace(" ", "")
     assert "readable in 3 of 3 seeds" in text
 
 
@@ -484,12 +483,25 @@ def row(cell: str, ratio: float, step: int, exposure: int) -> Row:
 def test_columns_of_equal_exposure_never_hold_two_checkpoints_of_a_run() -> None:
     dense = [row("a", 0, step, 1000 * step) for step in range(1, 51)]
     sparse = [row("b", 1, 2 * step, 1000 * step + 9) for step in (10, 20, 50)]
-    tolerance = grid._tolerance([*dense, *sparse])
-    columns = grid._columns([*dense, *sparse], "exposure", tolerance)
-    assert len(columns) == 50
-    for column in columns:
+    found = columns.columns([*dense, *sparse], "exposure")
+    assert len(found) == 50
+    for column in found:
         assert sum(column.holds(one.exposure) for one in dense) == 1
-    assert sum(any(column.holds(one.exposure) for one in sparse) for column in columns) == 3
+    assert [column.cells for column in found].count(2) == 3
+
+
+def test_exposures_one_optimizer_step_apart_are_equal() -> None:
+    coarse = [row("a", 0, step, 1000 * step) for step in (6, 12, 24)]
+    fine = [row("b", 8, 9 * step, exposure) for step, exposure in ((5, 5100), (11, 11950), (24, 24000))]
+    found = columns.columns([*coarse, *fine], "exposure")
+    assert [(column.low, column.high, column.cells) for column in found] == [
+        (5100, 6000, 2),
+        (11950, 12000, 2),
+        (24000, 24000, 2),
+    ]
+    assert [column.label for column in found] == ["5.1k\N{EN DASH}6k", "11.9k", "24k"]
+    exposures = columns.Exposures([*coarse, *fine])
+    assert exposures.equal(coarse[0], fine[0]) and not exposures.equal(coarse[1], fine[0])
 
 
 def test_the_better_filled_axis_is_chosen(made: Path) -> None:
@@ -500,8 +512,8 @@ def test_the_better_filled_axis_is_chosen(made: Path) -> None:
     by_step = [
         row(name, ratio, step, 100 * step // (1 + ratio)) for name, ratio in (("a", 0), ("b", 2)) for step in (1, 3)
     ]
-    assert grid._filled(by_exposure, "exposure", 0.1) > grid._filled(by_exposure, "step", 0.1)
-    assert grid._filled(by_step, "step", 0.1) > grid._filled(by_step, "exposure", 0.1)
+    assert columns.filled(by_exposure, "exposure") > columns.filled(by_exposure, "step")
+    assert columns.filled(by_step, "step") > columns.filled(by_step, "exposure")
 
 
 def test_cells_that_differ_in_more_than_ratio_and_seed_are_kept_apart(tmp_path: Path) -> None:
@@ -537,12 +549,17 @@ def test_over_seeds() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0, "0"), (0.5, "0.50"), (-0.2, "\N{MINUS SIGN}0.20"), (0.0999, "0.10"), (0.0123, "0.012"), (12.34, "12.3")]
-    + [
-        (165.2, "165"),
+    [
+        (0, "0"),
+        (0.5, "0.50"),
+        (-0.2, "\N{MINUS SIGN}0.20"),
+        (0.0999, "0.10"),
+        (0.0123, "0.012"),
+        (12.34, "12.3"),
         (99.7, "100"),
+        (165.2, "165"),
         (41234.5, "41\u202f234"),
-        (0.00001, "1.0e\N{MINUS SIGN}05"),
+        (0.00001, "0.000"),
         (None, "\N{EN DASH}"),
     ],
 )
