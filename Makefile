@@ -11,7 +11,7 @@ REQUIREMENTS := pyproject.toml constraints.txt
 quickstart: $(VENV)/installed
 	@$(BIN)/python -m organisms.base_models fetch embedded/smollm2-135m embedded/minilm
 	@$(BIN)/python -m data_mix.embedded fetch embedded/general
-	@$(BIN)/python -m slurm.submit recipe=quickstart launcher=local
+	@$(BIN)/python -m slurm.submit recipe=quickstart launcher=local workers=2
 
 test: env models
 	$(BIN)/python -m pytest

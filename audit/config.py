@@ -65,7 +65,7 @@ class SteeringConfig:
     new_tokens: int = 20
     temperature: float = 1.0
     strengths: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.5, 0.75, 1.0])
-    max_surprise: float = 1.0
+    max_surprise: float = 2.0
     random_directions: int = 19
 
 

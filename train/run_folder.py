@@ -30,7 +30,7 @@ def claim(run: Path, resolved: Resolved) -> None:
             raise TrainError(
                 f"{run} holds a run of another recipe ({changed}). Give another name=... or output_dir=..., or delete it"
             )
-        if resolved.recipe.resume == "never":
+        if resolved.recipe.resume == "never" and (run / "log.jsonl").exists():
             raise TrainError(f"{run} holds a run already and resume=never. Give another name=..., or delete it")
         return
     run.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ wait until the recipe is known to be right.
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
     from organisms.load import Organism
 
 
-def train(resolved: Resolved) -> Path:
+def train(resolved: Resolved, held: ExitStack) -> Path:
     """Runs a recipe to its end, going on from its last sealed checkpoint.
 
     Args:
         resolved: The recipe.
+        held: Keeps the lock on the run's folder.
 
     Returns:
         The run's folder.
@@ -48,6 +50,8 @@ def train(resolved: Resolved) -> Path:
     from organisms.load import load as load_organism
     from storage import checkpoints
     from storage.atomic import write_json
+    from storage.errors import StorageError
+    from storage.lock import folder_lock
     from train import processes
     from train.batches import Collator, dataset
     from train.callbacks import SaveAtSteps, SealAndAudit, StepLog
@@ -75,9 +79,10 @@ def train(resolved: Resolved) -> Path:
     claimed: list[Any] = [None]
     if state.is_main_process:
         try:
+            held.enter_context(folder_lock(run, wait=False))
             claim(run, resolved)
             checkpoints.drop_unsealed(run)
-        except (TrainError, OSError) as error:
+        except (TrainError, StorageError, RecipeErrors, OSError) as error:
             claimed = [str(error)]
     broadcast_object_list(claimed)
     if claimed[0]:
@@ -216,13 +221,13 @@ def main(argv: list[str]) -> int:
         return 0
     from train.failures import explain
 
-    with explain(resolved) as outcome:
+    with explain(resolved) as outcome, ExitStack() as held:
         if "dry-run" in resolved.flags:
             from train.dry_run import print_plan
 
             print_plan(resolved)
         else:
-            train(resolved)
+            train(resolved, held)
     return outcome.code
 
 
