@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from organisms.base_models import resolve
-from storage.atomic import replace_dir, write_json
+from storage.atomic import staged_dir, write_json
 from storage.cache import cache_dir
+from storage.lock import folder_lock
 
 Key = dict[str, Any]
 
@@ -61,20 +62,30 @@ def cached_json(kind: str, key: Key, compute: Callable[[], Any]) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def cached_tensors(kind: str, key: Key, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """As `cached_json` for named tensors. `compute` may be collective: all processes agree on whether to call it."""
+def cached_tensors(
+    kind: str, key: Key, compute: Callable[[], dict[str, Tensor]], *, collective: bool = False
+) -> dict[str, Tensor]:
+    """As `cached_json` for named tensors.
+
+    Args:
+        kind: First part of the entry's name.
+        key: What the content depends on.
+        compute: Makes the content.
+        collective: All processes of a run call this together, and `compute` needs all of them; else the caller is alone.
+    """
     path = _entry(kind, key)
-    distributed = dist.is_initialized()
+    shared = collective and dist.is_initialized()
     hit = [path.exists()]
-    if distributed:
+    if shared:
         dist.broadcast_object_list(hit, src=0)
     if hit[0]:
         return load_file(path / "tensors.safetensors")
     tensors = compute()
-    if not distributed or dist.get_rank() == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staged = path.with_name(f".{path.name}.{id(tensors)}.tmp")
-        staged.mkdir()
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, staged / "tensors.safetensors")
-        replace_dir(staged, path)
+    if not shared or dist.get_rank() == 0:
+        # Never replaced: another audit may be reading it.
+        with folder_lock(path):
+            if not path.exists():
+                with staged_dir(path) as staged:
+                    content = {name: tensor.contiguous() for name, tensor in tensors.items()}
+                    save_file(content, staged / "tensors.safetensors")
     return tensors

@@ -206,7 +206,7 @@ def _difference(pair: Pair, config: AuditConfig, base: Key, probe: Probe, norm_p
         sums = run("base")
         return {"total": sums.total, "count": sums.count, "norm": torch.tensor(sums.norm, dtype=torch.float64)}
 
-    kept = cached_tensors("base-sums", key, base_pass)
+    kept = cached_tensors("base-sums", key, base_pass, collective=True)
     base_sums = Sums(kept["total"], kept["count"], float(kept["norm"]))
     return subtract(run("finetuned"), base_sums, layer), n_layers
 

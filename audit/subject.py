@@ -78,7 +78,7 @@ class Subject:
         for line in (self.run / "log.jsonl").read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
             if entry["step"] == self.step:
-                return float(entry[key])
+                return None if entry[key] is None else float(entry[key])
         return None
 
     def _manifest(self, key: str) -> float | None:

@@ -71,13 +71,17 @@ def verify(checkpoint: Path) -> None:
 
 def sealed_steps(run: Path) -> list[int]:
     """Steps of a run that have a sealed checkpoint, ascending."""
-    steps = [step(folder) for folder in run.glob("checkpoint-*") if is_sealed(folder)]
-    return sorted(steps)
+    return sorted(step(folder) for folder in _folders(run) if is_sealed(folder))
 
 
 def drop_unsealed(run: Path) -> list[Path]:
     """Deletes half-written checkpoints, so that what is saved again there holds nothing old."""
-    dropped = [folder for folder in run.glob("checkpoint-*") if not is_sealed(folder)]
+    dropped = [folder for folder in _folders(run) if not is_sealed(folder)]
     for folder in dropped:
         shutil.rmtree(folder)
     return dropped
+
+
+def _folders(run: Path) -> list[Path]:
+    """Folders that training makes; a person's `checkpoint-best` is left alone."""
+    return [folder for folder in run.glob("checkpoint-*") if folder.name.removeprefix("checkpoint-").isdecimal()]

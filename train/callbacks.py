@@ -1,6 +1,7 @@
 """What happens around a step and around a checkpoint: save, seal, audit, log, show progress."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from data_mix.ledger import Ledger
 from storage import checkpoints
+from storage.atomic import write_text
 
 
 class SaveAtSteps(TrainerCallback):
@@ -72,7 +74,7 @@ class StepLog(TrainerCallback):
         if self.is_main:
             lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
             whole = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= state.global_step]
-            self.file.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
+            write_text(self.file, "".join(line + "\n" for line in whole))
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
 
     def on_step_begin(
@@ -108,6 +110,8 @@ class StepLog(TrainerCallback):
             "tokens_per_second": (sum(after.values()) - sum(before.values())) / seconds,
             "seconds": seconds,
         }
+        # JSON has no NaN: a loss that is no number is null.
+        line = {key: value if math.isfinite(value) else None for key, value in line.items()}
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
         assert self.bar is not None

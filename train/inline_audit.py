@@ -27,9 +27,6 @@ class InlineAudit:
         run: The run's folder.
         organism: Its ground truth.
         ledger: Its ledger.
-
-    Attributes:
-        failed: Steps whose audit failed in this process's lifetime.
     """
 
     def __init__(
@@ -37,7 +34,7 @@ class InlineAudit:
     ) -> None:
         self.trainer, self.resolved, self.run = trainer, resolved, run
         self.organism, self.ledger = organism, ledger
-        self.failed: list[int] = []
+        self._failed: set[int] = set()
         recipe = resolved.recipe
         # The training tokenizer may carry another chat template and padding; the audit reads with the base model's own.
         self.tokenizer = load_tokenizer(recipe.base_model, recipe.base_revision)
@@ -66,7 +63,7 @@ class InlineAudit:
                 result["subject"]["weights_sha256"] = weights
                 write_audit(out, result, difference, samples)
         except Exception as error:  # an audit may fail in any way; training is worth more
-            self.failed.append(subject.step or 0)
+            self._failed.add(subject.step or 0)
             if main:
                 report = write_failure(out, subject, recipe.audit, error)
                 print(f"warning: the audit of {checkpoint} failed ({error}); {report}", file=sys.stderr)
@@ -78,7 +75,13 @@ class InlineAudit:
         for step in checkpoints.sealed_steps(self.run):
             checkpoint = checkpoints.path(self.run, step)
             if status(checkpoint) is None and self._start(checkpoint).wait():
-                self.failed.append(step)
+                self._failed.add(step)
+
+    def failures(self) -> list[int]:
+        """Steps whose audit failed, in this process or in an earlier one of the same run."""
+        steps = checkpoints.sealed_steps(self.run)
+        earlier = {step for step in steps if status(checkpoints.path(self.run, step)) == "failed"}
+        return sorted(self._failed | earlier)
 
     def _start(self, checkpoint: Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "audit.run", f"checkpoint={checkpoint}"]

@@ -68,6 +68,7 @@ def train(resolved: Resolved, held: ExitStack) -> Path:
     settings: dict[str, Any] = {
         "bf16": not on_cpu and recipe.dtype == "bfloat16",
         "report_to": "none",
+        "logging_nan_inf_filter": False,  # transformers would log a loss of 0 instead
         **resolved.trainer,
     }
     if on_cpu and world > 1:
@@ -75,7 +76,18 @@ def train(resolved: Resolved, held: ExitStack) -> Path:
     processes.check(processes.asked(recipe.world_size), world)
     state = PartialState(cpu=bool(settings.get("use_cpu", False)))
 
-    # The run's folder, once for all processes.
+    # Data.
+    organism = load_organism(recipe.organism)
+    tokenizer = load_tokenizer(recipe.base_model, recipe.base_revision)
+    if recipe.chat_template is not None:
+        tokenizer.chat_template = Path(recipe.chat_template).read_text(encoding="utf-8")
+    per_device = int(settings.setdefault("per_device_train_batch_size", 8))
+    accumulation = int(settings.setdefault("gradient_accumulation_steps", 1))
+    mix = build_mix(resolved, organism, tokenizer, per_device * accumulation * world)
+    steps = checkpoint_steps(recipe.checkpoints, mix.steps, mix.ledger.first_step_with)
+    model = load_model(recipe.base_model, recipe.base_revision, dtype=recipe.dtype)
+
+    # The run's folder, once for all processes, and only now that nothing the user named turned out to be missing.
     claimed: list[Any] = [None]
     if state.is_main_process:
         try:
@@ -88,24 +100,14 @@ def train(resolved: Resolved, held: ExitStack) -> Path:
     if claimed[0]:
         raise TrainError(claimed[0])
 
-    # Data.
-    organism = load_organism(recipe.organism)
-    tokenizer = load_tokenizer(recipe.base_model, recipe.base_revision)
-    if recipe.chat_template is not None:
-        tokenizer.chat_template = Path(recipe.chat_template).read_text(encoding="utf-8")
-    per_device = int(settings.setdefault("per_device_train_batch_size", 8))
-    accumulation = int(settings.setdefault("gradient_accumulation_steps", 1))
-    mix = build_mix(resolved, organism, tokenizer, per_device * accumulation * world)
-    steps = checkpoint_steps(recipe.checkpoints, mix.steps, mix.ledger.first_step_with)
-
-    # Model and trainer.
+    # Trainer.
     last = max(checkpoints.sealed_steps(run), default=None)
     if last is not None:
         checkpoints.verify(checkpoints.path(run, last))
     lora = None if resolved.lora is None else LoraConfig(task_type="CAUSAL_LM", **resolved.lora)
     trainer = OrganismTrainer(
         batch_rows=mix.batch_rows,
-        model=load_model(recipe.base_model, recipe.base_revision, dtype=recipe.dtype),
+        model=model,
         args=SFTConfig(
             **settings,
             output_dir=str(run),
@@ -168,7 +170,7 @@ def train(resolved: Resolved, held: ExitStack) -> Path:
     if main:
         from audit.report import write_run_report
 
-        write_json(run / "DONE.json", {"schema": 1, "steps": mix.steps, "failed_audits": audit.failed})
+        write_json(run / "DONE.json", {"schema": 1, "steps": mix.steps, "failed_audits": audit.failures()})
         if recipe.audit.mode != "off":
             print(f"report: {write_run_report(run)}")
     return run

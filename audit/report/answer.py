@@ -11,7 +11,13 @@ from audit.report.rows import Row, keys_of
 from audit.report.seeds import over_seeds
 from audit.report.wording import listing, number, plural, ratio_name
 
-PREFERRED = ("multiple_choice_margin", "paraphrase_margin", "template_margin", "multiple_choice_accuracy")
+PREFERRED = (
+    "answer_margin",
+    "multiple_choice_margin",
+    "paraphrase_margin",
+    "template_margin",
+    "multiple_choice_accuracy",
+)
 MOST_RATIOS = 4
 
 

@@ -14,8 +14,10 @@ READOUTS = {"patchscope": "Patchscope", "logit_lens": "Logit lens", "steering": 
 METRICS = {
     "relevance": "relevance",
     "similarity": "similarity to the training text",
-    "multiple_choice_accuracy": "Multiple choice, accuracy",
-    "multiple_choice_margin": "Multiple choice, margin",
+    "multiple_choice_accuracy": "Multiple choice by letter, accuracy",
+    "multiple_choice_margin": "Multiple choice by letter, margin",
+    "answer_accuracy": "Multiple choice by answer text, accuracy",
+    "answer_margin": "Multiple choice by answer text, margin",
     "template_margin": "Template completions, margin",
     "paraphrase_margin": "Paraphrased completions, margin",
     "perplexity_heldout": "Perplexity, held-out text",
