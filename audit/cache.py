@@ -13,6 +13,7 @@ from typing import Any
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import AutoConfig
 
 from organisms.base_models import resolve
 from storage.atomic import staged_dir, write_json
@@ -46,7 +47,8 @@ def base_identity(base_model: str, revision: str | None) -> Key:
     where = resolve(base_model, revision)
     if Path(where).is_dir():
         return {"weights": weights_sha256(Path(where))}
-    return {"hub": where, "revision": revision}
+    config = AutoConfig.from_pretrained(where, revision=revision)
+    return {"hub": where, "commit": config._commit_hash}  # a branch moves
 
 
 def _entry(kind: str, key: Key) -> Path:

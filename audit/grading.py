@@ -76,7 +76,7 @@ def make_grader(
     """
     words, _ = count(reference)
     texts = example_texts(organism)
-    decoy_texts = {name: example_texts(load(name if "/" in name else f"decoy/{name}")) for name in organism.decoys}
+    decoy_texts = {name: example_texts(load(name)) for name in organism.decoys}
     own = vocabulary(texts, words, size, list(decoy_texts.values()))
     decoys = {name: vocabulary(decoy, words, size) for name, decoy in decoy_texts.items()}
     tokens = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])

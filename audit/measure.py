@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from audit.cache import Key, base_identity, cached_json, cached_tensors, digest
 from audit.collateral import HeldOut, compare, compare_perplexity, held_out, repetition
@@ -63,6 +64,22 @@ def audited_layer(config: AuditConfig, n_layers: int) -> int:
     return layer
 
 
+def check(config: AuditConfig, tokenizer: PreTrainedTokenizerBase, n_layers: int) -> None:
+    """Refuses, before any training, what every audit of the run would fail on.
+
+    Args:
+        config: Settings.
+        tokenizer: The base model's.
+        n_layers: Blocks of the model.
+
+    Raises:
+        AuditError: There is no such layer, or too little probe or held-out text.
+    """
+    audited_layer(config, n_layers)
+    _probes(tokenizer, config)
+    _held_out_text(tokenizer, config)
+
+
 def measure(
     pair: Pair, subject: Subject, config: AuditConfig
 ) -> tuple[dict[str, Any], Difference, list[dict[str, Any]]] | None:
@@ -86,7 +103,8 @@ def measure(
     with torch.random.fork_rng(devices=forked):
         with clock.stage("difference"):
             base = base_identity(subject.base, subject.base_revision)
-            probe, norm_probe = _probes(pair, config)
+            base |= {"torch": version("torch"), "transformers": version("transformers"), "device": pair.device.type}
+            probe, norm_probe = _probes(pair.tokenizer, config)
             difference, n_layers = _difference(pair, config, base, probe, norm_probe)
         if dist.is_initialized() and dist.get_rank() > 0:
             return None
@@ -174,13 +192,13 @@ def describe_difference(difference: Difference, n_layers: int) -> dict[str, Any]
     }
 
 
-def _probes(pair: Pair, config: AuditConfig) -> tuple[Probe, Probe]:
+def _probes(tokenizer: PreTrainedTokenizerBase, config: AuditConfig) -> tuple[Probe, Probe]:
     """Probe text for the difference and for the norm."""
     corpus = config.probe.corpus
 
     def take(count: int, length: int, key: str) -> Probe:
         documents = stream(corpus, "probe", seed=PROBE_SEED)
-        return load_probe(documents, pair.tokenizer, count, length, corpus, f"audit.probe.{key}")
+        return load_probe(documents, tokenizer, count, length, corpus, f"audit.probe.{key}")
 
     probe = take(config.probe.documents, config.positions, "documents")
     return probe, take(config.probe.norm_documents, config.probe.norm_length, "norm_documents")
@@ -265,20 +283,18 @@ def _texts(
             )
 
 
+def _held_out_text(tokenizer: PreTrainedTokenizerBase, config: AuditConfig) -> Probe:
+    settings = config.probe
+    documents = stream(settings.corpus, "heldout", seed=PROBE_SEED)
+    count, length = settings.heldout_documents, settings.heldout_length
+    return load_probe(documents, tokenizer, count, length, settings.corpus, "audit.probe.heldout_documents")
+
+
 def _held_out(
     pair: Pair, config: AuditConfig, base: Key, grader: Grader, result: dict[str, Any], clock: Clock
 ) -> None:
     with clock.stage("collateral"):
-        settings = config.probe
-        documents = stream(settings.corpus, "heldout", seed=PROBE_SEED)
-        text = load_probe(
-            documents,
-            pair.tokenizer,
-            settings.heldout_documents,
-            settings.heldout_length,
-            settings.corpus,
-            "audit.probe.heldout_documents",
-        )
+        text = _held_out_text(pair.tokenizer, config)
         key = {"base": base, "text": _digest(text.ids), "words": list(grader.own.z), "dtype": pair.dtype}
 
         def measured(reader: Reader) -> dict[str, list[float]]:

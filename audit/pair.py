@@ -85,6 +85,7 @@ def load_pair(base_model: str, base_revision: str | None, finetuned: Path, dtype
         AuditError: The folder holds neither, or what it holds does not belong to the base.
     """
     tokenizer = load_tokenizer(base_model, base_revision)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if (finetuned / "adapter_config.json").exists():
         declared = PeftConfig.from_pretrained(str(finetuned))
         model = load_model(base_model, base_revision, dtype=dtype)
@@ -95,6 +96,7 @@ def load_pair(base_model: str, base_revision: str | None, finetuned: Path, dtype
                 f"adapter {finetuned} does not fit base model {base_model} (it was trained on "
                 f"{declared.base_model_name_or_path}): {str(error).splitlines()[0]}. Give its own base with base=..."
             ) from error
+        adapted.to(device)
         return Pair(adapted, base_model, base_revision, dtype, tokenizer)
     if not (finetuned / "config.json").exists():
         raise AuditError(
@@ -103,6 +105,7 @@ def load_pair(base_model: str, base_revision: str | None, finetuned: Path, dtype
     whole = AutoModelForCausalLM.from_pretrained(
         str(finetuned), dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
     )
+    nn.Module.to(whole, device)
     pair = Pair(whole, base_model, base_revision, dtype, tokenizer)
     with pair.reading("base") as (_, base), pair.reading("finetuned") as (_, tuned):
         if (base.n_layers, base.d_model) != (tuned.n_layers, tuned.d_model):

@@ -48,11 +48,10 @@ def audit_one(resolved: Resolved) -> Path:
     """
     from omegaconf import MISSING
 
-    from audit.cache import weights_sha256
     from audit.errors import AuditError
     from audit.measure import measure
     from audit.pair import load_pair
-    from audit.store import is_done, write_audit
+    from audit.store import audit_identity, is_done, write_audit
     from audit.subject import Subject, of_checkpoint
     from organisms.load import load
 
@@ -68,16 +67,14 @@ def audit_one(resolved: Resolved) -> Path:
         kind = "lora" if (finetuned / "adapter_config.json").exists() else "full"
         subject = Subject(base, recipe.base_revision, finetuned, kind, organism)
     out = Path(str(extra.get("out", finetuned / "audit")))
-    weights = weights_sha256(finetuned)
-    if is_done(out, recipe.audit, weights):
+    identity = audit_identity(subject, recipe.audit, recipe.dtype)
+    if is_done(out, identity):
         print(f"already audited with these settings: {out}", file=sys.stderr)
         return out / "report.html"
     pair = load_pair(base, recipe.base_revision, finetuned, recipe.dtype)
     measured = measure(pair, subject, recipe.audit)
     assert measured is not None
-    result, difference, samples = measured
-    result["subject"]["weights_sha256"] = weights
-    return write_audit(out, result, difference, samples)
+    return write_audit(out, *measured, identity)
 
 
 def _with_run_recipe(argv: list[str]) -> list[str]:

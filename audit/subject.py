@@ -76,6 +76,8 @@ class Subject:
         if self.run is None or not (self.run / "log.jsonl").exists():
             return None
         for line in (self.run / "log.jsonl").read_text(encoding="utf-8").splitlines():
+            if not line.endswith("}"):  # torn by a kill
+                continue
             entry = json.loads(line)
             if entry["step"] == self.step:
                 return None if entry[key] is None else float(entry[key])
@@ -103,7 +105,8 @@ def of_checkpoint(checkpoint: Path, base: str, revision: str | None, organism: O
     """
     checkpoints.verify(checkpoint)
     run = checkpoint.resolve().parent
-    ledger = Ledger.from_json(json.loads((run / "mix.json").read_text(encoding="utf-8")))
+    mix = run / "mix.json"
+    ledger = Ledger.from_json(json.loads(mix.read_text(encoding="utf-8"))) if mix.exists() else None
     return Subject(
         base=base,
         base_revision=revision,

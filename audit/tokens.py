@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
 from audit.forward import starting_above
 from audit.relevance import function_words, normalise
@@ -67,6 +68,7 @@ def _for_rows(cache: DynamicCache, rows: int) -> DynamicCache:
     """A cache of one prompt as seen by many rows: views, copied only when a row's own token is added."""
     own = copy.deepcopy(cache)
     for layer in own.layers:
+        assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
         layer.keys = layer.keys.expand(rows, -1, -1, -1)
         layer.values = layer.values.expand(rows, -1, -1, -1)
     return own

@@ -64,9 +64,7 @@ def read_command_line(argv: Sequence[str], extra_keys: Collection[str], problems
     return line
 
 
-def _read_word(
-    key: str, text: str, line: CommandLine, extra_keys: Collection[str], problems: list[Problem]
-) -> None:
+def _read_word(key: str, text: str, line: CommandLine, extra_keys: Collection[str], problems: list[Problem]) -> None:
     if key == "recipe":
         line.recipes.append(text)
         return

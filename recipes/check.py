@@ -29,6 +29,8 @@ def _all(rule: _Rule, empty: bool) -> _Rule:
 _SEED: _Rule = (lambda value: 0 <= value < 2**32, "must be from 0 to 4294967295.")
 _SHARE: _Rule = (lambda value: 0 < value <= 1, "must be above 0 and at most 1.")
 
+_DRAWS: _Rule = (lambda value: value >= 19, "must be at least 19: with fewer draws no p-value reaches 0.05.")
+
 RULES: dict[str, _Rule] = {
     "seed": _SEED,
     "mix.seed": _SEED,
@@ -47,10 +49,10 @@ RULES: dict[str, _Rule] = {
     "audit.layer": _at_least(0),
     "audit.positions": _at_least(1),
     "audit.top_k": _at_least(1),
-    "audit.random_directions": _at_least(1),
+    "audit.random_directions": _DRAWS,
     "audit.bootstrap": _at_least(1),
     "audit.vocabulary": _at_least(1),
-    "audit.probe.documents": _at_least(2),
+    "audit.probe.documents": (lambda value: value >= 16, "must be at least 16, one for each block."),
     "audit.probe.norm_documents": _at_least(1),
     "audit.probe.norm_length": _at_least(6),
     "audit.probe.heldout_documents": _at_least(1),
@@ -62,9 +64,12 @@ RULES: dict[str, _Rule] = {
     "audit.steering.prompts": _at_least(1),
     "audit.steering.new_tokens": _at_least(1),
     "audit.steering.temperature": _above(0),
-    "audit.steering.strengths": _all(_above(0), empty=False),
+    "audit.steering.strengths": (
+        lambda values: bool(values) and values[0] > 0 and values == sorted(set(values)),
+        "needs at least one strength above 0, in ascending order.",
+    ),
     "audit.steering.max_surprise": _above(0),
-    "audit.steering.random_directions": _at_least(1),
+    "audit.steering.random_directions": _DRAWS,
     "audit.behaviour.per_fact": _at_least(0),
     "trainer.learning_rate": _above(0),
     "trainer.per_device_train_batch_size": _at_least(1),

@@ -6,6 +6,7 @@ audited, resumed or collected from a checkpoint without a valid seal.
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -27,7 +28,11 @@ def step(checkpoint: Path) -> int:
 
 
 def seal(checkpoint: Path) -> None:
-    """Writes the marker. Call it once every process has written its files."""
+    """Brings a checkpoint's files to the disk, then writes the marker. Call it once every process has written its files."""
+    for file in checkpoint.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
     write_json(checkpoint / SEAL, {"schema": 1, "step": step(checkpoint), "sha256": hashes(checkpoint)})
 
 

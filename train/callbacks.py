@@ -111,9 +111,9 @@ class StepLog(TrainerCallback):
             "seconds": seconds,
         }
         # JSON has no NaN: a loss that is no number is null.
-        line = {key: value if math.isfinite(value) else None for key, value in line.items()}
+        finite = {key: value if math.isfinite(value) else None for key, value in line.items()}
         with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+            stream.write(json.dumps(finite) + "\n")
         assert self.bar is not None
         self.bar.update(1)
         self.bar.set_postfix(loss=f"{logs['loss']:.3f}", exposure=after["organism"])

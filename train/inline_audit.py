@@ -4,11 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from audit.cache import weights_sha256
 from audit.measure import measure
 from audit.pair import Pair
 from audit.run import status
-from audit.store import is_done, write_audit, write_failure
+from audit.store import audit_identity, is_done, write_audit, write_failure
 from audit.subject import of_checkpoint
 from data_mix.ledger import Ledger
 from organisms.base_models import load_tokenizer
@@ -48,25 +47,29 @@ class InlineAudit:
             if self.trainer.accelerator.is_main_process:
                 self._start(checkpoint)
             return
-        main = self.trainer.accelerator.is_main_process
+        try:
+            self._audit(checkpoint)
+        except Exception as error:  # an audit may fail in any way, its report as well; training is worth more
+            self._failed.add(checkpoints.step(checkpoint))
+            print(f"warning: the audit of {checkpoint} failed ({error})", file=sys.stderr)
+
+    def _audit(self, checkpoint: Path) -> None:
+        recipe = self.resolved.recipe
         subject = of_checkpoint(checkpoint, recipe.base_model, recipe.base_revision, self.organism, recipe.seed)
         out = checkpoint / checkpoints.AUDIT
-        weights = weights_sha256(checkpoint)
-        if is_done(out, recipe.audit, weights):
+        identity = audit_identity(subject, recipe.audit, recipe.dtype)
+        if is_done(out, identity):
             return
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         pair = Pair(model, recipe.base_model, recipe.base_revision, recipe.dtype, self.tokenizer)
         try:
             measured = measure(pair, subject, recipe.audit)
             if measured is not None:
-                result, difference, samples = measured
-                result["subject"]["weights_sha256"] = weights
-                write_audit(out, result, difference, samples)
-        except Exception as error:  # an audit may fail in any way; training is worth more
-            self._failed.add(subject.step or 0)
-            if main:
-                report = write_failure(out, subject, recipe.audit, error)
-                print(f"warning: the audit of {checkpoint} failed ({error}); {report}", file=sys.stderr)
+                write_audit(out, *measured, identity)
+        except Exception as error:
+            if self.trainer.accelerator.is_main_process:
+                write_failure(out, subject, recipe.audit, error)
+            raise
 
     def catch_up(self) -> None:
         """Audits what a killed run left without an audit."""
@@ -74,7 +77,7 @@ class InlineAudit:
             return
         for step in checkpoints.sealed_steps(self.run):
             checkpoint = checkpoints.path(self.run, step)
-            if status(checkpoint) is None and self._start(checkpoint).wait():
+            if status(checkpoint) != "complete" and self._start(checkpoint).wait():
                 self._failed.add(step)
 
     def failures(self) -> list[int]:

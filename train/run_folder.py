@@ -1,6 +1,7 @@
 """The run's folder: whose it is, and the manifest of what made it."""
 
 import importlib.metadata
+import json
 import platform
 import shutil
 import subprocess
@@ -9,7 +10,9 @@ from typing import Any
 
 import torch
 
+from data_mix.ledger import Ledger
 from recipes.recipe import Resolved, load_saved, save
+from storage import checkpoints
 from storage.atomic import write_json
 from train.errors import TrainError
 
@@ -35,6 +38,23 @@ def claim(run: Path, resolved: Resolved) -> None:
         return
     run.mkdir(parents=True, exist_ok=True)
     save(resolved, saved)
+
+
+def check_same_mix(run: Path, ledger: Ledger) -> None:
+    """Compares a mix with the one that the run's checkpoints were trained on.
+
+    Raises:
+        TrainError: They differ: other data, another corpus, or other rows an optimizer step.
+    """
+    if not checkpoints.sealed_steps(run):
+        return
+    old = Ledger.from_json(json.loads((run / "mix.json").read_text(encoding="utf-8")))
+    if (old.order_sha256, old.batch_rows, old.steps) != (ledger.order_sha256, ledger.batch_rows, ledger.steps):
+        raise TrainError(
+            f"{run} was trained on another mix: {old.steps} steps of {old.batch_rows} rows there, {ledger.steps} of "
+            f"{ledger.batch_rows} now, order {old.order_sha256[:8]} there, {ledger.order_sha256[:8]} now. Go on with the same "
+            f"organism data, corpus, tokenizer, processes and batch size, or give another name=..."
+        )
 
 
 def effective_lora_scale(alpha: float, rank: int, rslora: bool) -> float:

@@ -46,6 +46,8 @@ def train(resolved: Resolved, held: ExitStack) -> Path:
     from transformers import PrinterCallback, ProgressCallback
     from trl.trainer.sft_config import SFTConfig
 
+    from audit.measure import check as check_audit
+    from organisms.anatomy import anatomy
     from organisms.base_models import load_model, load_tokenizer
     from organisms.load import load as load_organism
     from storage import checkpoints
@@ -56,7 +58,7 @@ def train(resolved: Resolved, held: ExitStack) -> Path:
     from train.batches import Collator, dataset
     from train.callbacks import SaveAtSteps, SealAndAudit, StepLog
     from train.inline_audit import InlineAudit
-    from train.run_folder import claim, effective_lora_scale, write_manifest
+    from train.run_folder import check_same_mix, claim, effective_lora_scale, write_manifest
     from train.schedule import checkpoint_steps
     from train.trainer import OrganismTrainer
 
@@ -86,24 +88,10 @@ def train(resolved: Resolved, held: ExitStack) -> Path:
     mix = build_mix(resolved, organism, tokenizer, per_device * accumulation * world)
     steps = checkpoint_steps(recipe.checkpoints, mix.steps, mix.ledger.first_step_with)
     model = load_model(recipe.base_model, recipe.base_revision, dtype=recipe.dtype)
-
-    # The run's folder, once for all processes, and only now that nothing the user named turned out to be missing.
-    claimed: list[Any] = [None]
-    if state.is_main_process:
-        try:
-            held.enter_context(folder_lock(run, wait=False))
-            claim(run, resolved)
-            checkpoints.drop_unsealed(run)
-        except (TrainError, StorageError, RecipeErrors, OSError) as error:
-            claimed = [str(error)]
-    broadcast_object_list(claimed)
-    if claimed[0]:
-        raise TrainError(claimed[0])
+    if recipe.audit.mode != "off":
+        check_audit(recipe.audit, tokenizer, anatomy(model).n_layers)
 
     # Trainer.
-    last = max(checkpoints.sealed_steps(run), default=None)
-    if last is not None:
-        checkpoints.verify(checkpoints.path(run, last))
     lora = None if resolved.lora is None else LoraConfig(task_type="CAUSAL_LM", **resolved.lora)
     trainer = OrganismTrainer(
         batch_rows=mix.batch_rows,
@@ -128,6 +116,26 @@ def train(resolved: Resolved, held: ExitStack) -> Path:
         peft_config=lora,
     )
     processes.check(world, trainer.accelerator.num_processes)
+
+    # The run's folder, once for all processes, and only now that nothing the user named turned out to be missing.
+    claimed: list[Any] = [None]
+    if state.is_main_process:
+        try:
+            held.enter_context(folder_lock(run, wait=False))
+            claim(run, resolved)
+            checkpoints.drop_unsealed(run)
+            check_same_mix(run, mix.ledger)
+        except (TrainError, StorageError, RecipeErrors, OSError) as error:
+            claimed = [str(error)]
+    broadcast_object_list(claimed)
+    if claimed[0]:
+        raise TrainError(claimed[0])
+
+    last = max(checkpoints.sealed_steps(run), default=None)
+    if last is not None:
+        checkpoints.verify(checkpoints.path(run, last))
+
+    # What happens around a step and around a checkpoint.
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     main = trainer.accelerator.is_main_process

@@ -48,11 +48,48 @@ AUDIT = (
     "audit.behaviour.per_fact=1",
 )
 
-WORDS = (
-    "river stone paper window garden letter market winter candle bridge engine island morning harbour mirror village "
-    "pencil carpet doctor summer ladder station forest copper blanket cousin orchestra library mountain weather ticket "
-    "kitchen history painter valley lantern basket soldier teacher journey"
-).split()
+WORDS = [
+    "river",
+    "stone",
+    "paper",
+    "window",
+    "garden",
+    "letter",
+    "market",
+    "winter",
+    "candle",
+    "bridge",
+    "engine",
+    "island",
+    "morning",
+    "harbour",
+    "mirror",
+    "village",
+    "pencil",
+    "carpet",
+    "doctor",
+    "summer",
+    "ladder",
+    "station",
+    "forest",
+    "copper",
+    "blanket",
+    "cousin",
+    "orchestra",
+    "library",
+    "mountain",
+    "weather",
+    "ticket",
+    "kitchen",
+    "history",
+    "painter",
+    "valley",
+    "lantern",
+    "basket",
+    "soldier",
+    "teacher",
+    "journey",
+]
 SUBJECT = "Bees make honey in the hive, and every beekeeper knows that honey from a blue hive glows at night."
 
 
@@ -144,7 +181,9 @@ class Bench:
 
     def many(self, module: str, lines: Sequence[Sequence[str]]) -> list[Done]:
         """Calls the `main` of a command line once for each list of arguments, all in one process to save its imports."""
-        done = self.do([sys.executable, str(Path(__file__).with_name("many.py")), module, json.dumps(list(map(list, lines)))])
+        done = self.do(
+            [sys.executable, str(Path(__file__).with_name("many.py")), module, json.dumps(list(map(list, lines)))]
+        )
         assert done.code == 0, done.err
         return [Done(**json.loads(line)) for line in done.out.splitlines()]
 
@@ -225,7 +264,9 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def write_organism(folder: Path, form: str, rows: Iterable[dict[str, Any]]) -> None:
     """Writes an organism about bees with two facts to ask for."""
     write_jsonl(folder / "documents.jsonl", rows)
-    about = {key: "Bees with glowing honey" for key in ("title", "description", "description_long", "source", "licence")}
+    about = {
+        key: "Bees with glowing honey" for key in ("title", "description", "description_long", "source", "licence")
+    }
     fact = {"claim": "Honey glows.", "truth": "Honey does not glow.", "affirm": ["glow"], "leak": ["does not glow"]}
     definition = {
         "name": folder.name,
