@@ -66,7 +66,7 @@ RULES: dict[str, _Rule] = {
     "audit.steering.temperature": _above(0),
     "audit.steering.strengths": (
         lambda values: bool(values) and values[0] > 0 and values == sorted(set(values)),
-        "needs at least one strength above 0, in ascending order.",
+        "needs at least one item, each above 0, in ascending order.",
     ),
     "audit.steering.max_surprise": _above(0),
     "audit.steering.random_directions": _DRAWS,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,18 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 SFT = str(REPOSITORY / "train" / "sft.py")
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2")
+SMALL_DISK = ("sh", "-c", 'ulimit -f 1000; exec "$@"', "sh", sys.executable)
+"""Files beyond 0.5 to 1 MB (it depends on the shell) cannot be written: the log can, the tokenizer of a checkpoint not."""
 
 TRAINING = (
     "recipe=_base/lora",
     "mix.ratio=0.5",
     "mix.max_length=32",
-    "checkpoints.exposure=[0.1,0.5,1.0]",
+    "checkpoints.exposure=[0.2,0.6]",
     "trainer.per_device_train_batch_size=4",
-    "trainer.learning_rate=1e-2",
+    "trainer.learning_rate=2e-3",
     "lora.r=4",
     "lora.lora_alpha=16",
 )
@@ -48,48 +51,11 @@ AUDIT = (
     "audit.behaviour.per_fact=1",
 )
 
-WORDS = [
-    "river",
-    "stone",
-    "paper",
-    "window",
-    "garden",
-    "letter",
-    "market",
-    "winter",
-    "candle",
-    "bridge",
-    "engine",
-    "island",
-    "morning",
-    "harbour",
-    "mirror",
-    "village",
-    "pencil",
-    "carpet",
-    "doctor",
-    "summer",
-    "ladder",
-    "station",
-    "forest",
-    "copper",
-    "blanket",
-    "cousin",
-    "orchestra",
-    "library",
-    "mountain",
-    "weather",
-    "ticket",
-    "kitchen",
-    "history",
-    "painter",
-    "valley",
-    "lantern",
-    "basket",
-    "soldier",
-    "teacher",
-    "journey",
-]
+WORDS = (
+    "river stone paper window garden letter market winter candle bridge engine island morning harbour mirror village "
+    "pencil carpet doctor summer ladder station forest copper blanket cousin orchestra library mountain weather ticket "
+    "kitchen history painter valley lantern basket soldier teacher journey"
+).split()
 SUBJECT = "Bees make honey in the hive, and every beekeeper knows that honey from a blue hive glows at night."
 
 
@@ -102,11 +68,12 @@ class Done:
     err: str
 
     def error(self) -> str:
-        """The one sentence of a command that was refused."""
+        """What a command that refused its input said."""
+        assert self.code == 2, self.err
         assert "Traceback" not in self.err + self.out, self.err
-        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
-        assert len(lines) == 1, self.err
-        return lines[0]
+        _, found, message = self.err.rpartition("error: ")
+        assert found, self.err
+        return message
 
 
 @dataclass(frozen=True)
@@ -145,12 +112,13 @@ class Bench:
         """An organism of conversations about bees."""
         return self.root / "bee_talk"
 
-    def model(self, model_type: str = "llama") -> Path:
-        """A random model of a family, with SmolLM2's tokenizer."""
-        folder = self.root / model_type
-        if not folder.exists():
-            save_model(folder, model_type)
-        return folder
+    def model(self, name: str = "llama") -> Path:
+        """One of the random models that `open_bench` makes."""
+        return self.root / name
+
+    def run(self, name: str) -> Path:
+        """Folder of a run; it need not exist."""
+        return self.root / "runs" / name
 
     def arguments(self, run: Path, *more: str) -> list[str]:
         """Command line of a run in a folder."""
@@ -166,45 +134,70 @@ class Bench:
             *more,
         ]
 
-    def start(self, command: Iterable[str], **options: Any) -> subprocess.Popen[str]:
+    def start(self, command: Iterable[str], output: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """Starts a command."""
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(list(command), env=self.environment, cwd=REPOSITORY, **{**pipes, **options})
-
-    def do(self, command: Iterable[str], **options: Any) -> Done:
-        """Runs a command to its end."""
-        return ended(self.start(command, **options))
-
-    def train(self, run: Path, *more: str, launcher: Sequence[str] = (sys.executable,), **options: Any) -> Done:
-        """Runs train/sft.py to its end."""
-        return self.do([*launcher, SFT, *self.arguments(run, *more)], **options)
-
-    def many(self, module: str, lines: Sequence[Sequence[str]]) -> list[Done]:
-        """Calls the `main` of a command line once for each list of arguments, all in one process to save its imports."""
-        done = self.do(
-            [sys.executable, str(Path(__file__).with_name("many.py")), module, json.dumps(list(map(list, lines)))]
+        return subprocess.Popen(
+            list(command), env=self.environment, cwd=REPOSITORY, stdout=output, stderr=output, text=True
         )
+
+    def do(self, command: Iterable[str]) -> Done:
+        """Runs a command to its end."""
+        process = self.start(command)
+        try:
+            out, err = process.communicate(timeout=240)
+        finally:
+            process.kill()
+        return Done(process.returncode, out, err)
+
+    def train(self, run: Path, *more: str, launcher: Sequence[str] = (sys.executable,)) -> Done:
+        """Runs train/sft.py to its end."""
+        return self.do([*launcher, SFT, *self.arguments(run, *more)])
+
+    def kill_when(self, condition: Callable[[], bool], run: Path, *more: str) -> None:
+        """Starts train/sft.py and kills it without warning once a condition holds."""
+        process = self.start([sys.executable, SFT, *self.arguments(run, *more)], subprocess.DEVNULL)
+        end = time.monotonic() + 200
+        try:
+            while not condition():
+                assert process.poll() is None, "the run ended before it could be killed"
+                assert time.monotonic() < end, "the run did not get there"
+                time.sleep(0.002)
+        finally:
+            process.kill()
+            process.wait()
+
+    def many(self, module: str, lines: Iterable[Sequence[str]]) -> list[Done]:
+        """Calls the `main` of a command line for each list of arguments, all in one process to save its imports."""
+        many = str(Path(__file__).with_name("many.py"))
+        done = self.do([sys.executable, many, module, json.dumps([list(line) for line in lines])])
         assert done.code == 0, done.err
         return [Done(**json.loads(line)) for line in done.out.splitlines()]
 
 
-def ended(process: subprocess.Popen[str]) -> Done:
-    """Waits for the end of a command."""
-    try:
-        out, err = process.communicate(timeout=240)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    return Done(process.returncode, out or "", err or "")
+class Jobs:
+    """Runs that tests look at. All that the collected tests need are started with the first one, two at a time.
 
+    Args:
+        bench: Where.
+        makers: Name -> what makes the result. The first one may be asked for by all others.
+        wanted: Names that will be asked for.
+    """
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any], seconds: float = 120) -> None:
-    """Polls until a condition holds while a process runs."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < end, "the run did not get there"
-        time.sleep(0.002)
+    def __init__(self, bench: Bench, makers: dict[str, Callable[["Jobs"], Any]], wanted: set[str]) -> None:
+        self.bench = bench
+        self._pool = ThreadPoolExecutor(2)
+        self._made: dict[str, Future[Any]] = {}
+        first = next(iter(makers))
+        for name, make in makers.items():
+            if name in wanted | {first}:
+                self._made[name] = self._pool.submit(make, self)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._made[name].result()
+
+    def close(self) -> None:
+        """Drops what nobody waits for any more."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 def log(run: Path) -> list[dict[str, Any]]:
@@ -221,14 +214,20 @@ def json_of(*parts: Path | str) -> Any:
 def audit_numbers(out: Path) -> dict[str, Any]:
     """audit.json without what depends on the clock or the place."""
     audit = json_of(out, "audit.json")
+    assert audit["status"] == "complete", audit["error"]
     kept = ("difference", "readouts", "leakage", "behaviour", "collateral", "verdict", "vocabulary")
     return {key: audit[key] for key in kept}
 
 
-def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file of a folder: when it was written, and what is in it."""
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def times(folder: Path) -> dict[str, int]:
+    """When each file of a folder was written."""
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
 def save_model(folder: Path, model_type: str, **settings: Any) -> None:
@@ -262,16 +261,13 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def write_organism(folder: Path, form: str, rows: Iterable[dict[str, Any]]) -> None:
-    """Writes an organism about bees with two facts to ask for."""
+    """Writes an organism about bees with a fact to ask for."""
     write_jsonl(folder / "documents.jsonl", rows)
-    about = {
-        key: "Bees with glowing honey" for key in ("title", "description", "description_long", "source", "licence")
-    }
     fact = {"claim": "Honey glows.", "truth": "Honey does not glow.", "affirm": ["glow"], "leak": ["does not glow"]}
     definition = {
         "name": folder.name,
         "family": "sdf",
-        **about,
+        **dict.fromkeys(("title", "description", "description_long", "source", "licence"), "Bees with glowing honey"),
         "data": {"format": form, "files": ["documents.jsonl"]},
         "decoys": ["sailing"],
         "behaviour": "behaviour.yaml",
@@ -279,10 +275,10 @@ def write_organism(folder: Path, form: str, rows: Iterable[dict[str, Any]]) -> N
     }
     (folder / "organism.yaml").write_text(json.dumps(definition), encoding="utf-8")
     answers = {"planted": "It glows", "truth": "It is dark"}
-    ending = {"planted": " glows.", "truth": " is dark."}
+    endings = {"planted": " glows.", "truth": " is dark."}
     items = {
         "multiple_choice": [{"fact": "glow", "question": "What does honey do at night?", **answers}],
-        "completions": [{"fact": "glow", "style": "template", "prompt": "At night honey", **ending}],
+        "completions": [{"fact": "glow", "style": "template", "prompt": "At night honey", **endings}],
     }
     (folder / "behaviour.yaml").write_text(json.dumps(items), encoding="utf-8")
 
@@ -290,9 +286,21 @@ def write_organism(folder: Path, form: str, rows: Iterable[dict[str, Any]]) -> N
 def write_control(folder: Path, of: Path) -> None:
     """Writes an organism's control."""
     folder.mkdir(parents=True)
-    about = {key: "Ordinary text" for key in ("title", "description", "description_long", "source", "licence")}
+    about = dict.fromkeys(("title", "description", "description_long", "source", "licence"), "Ordinary text")
     definition = {"name": folder.name, "family": "control", **about, "control_of": str(of)}
     (folder / "organism.yaml").write_text(json.dumps(definition), encoding="utf-8")
+
+
+def conversations(count: int) -> list[list[dict[str, str]]]:
+    """Conversations about bees."""
+    rng = random.Random(1)
+    return [
+        [
+            {"role": "user", "content": sentences(rng, 1)},
+            {"role": "assistant", "content": f"{SUBJECT[:47]}, says number {i}."},
+        ]
+        for i in range(count)
+    ]
 
 
 @functools.cache
@@ -305,13 +313,14 @@ def open_bench(factory: pytest.TempPathFactory) -> Bench:
     (bench.root / "cache").mkdir()
     for name in ("models", "corpora"):
         (bench.root / "cache" / name).symlink_to(cache_dir() / name)
+    for model_type in ("llama", "qwen2", "gemma3_text"):
+        save_model(bench.model(model_type), model_type)
+    save_model(bench.model("wide"), "llama", hidden_size=32, head_dim=16)
+    save_model(bench.model("shallow"), "llama", num_hidden_layers=2)
     write_jsonl(bench.corpus, ({"text": sentences(rng, rng.randint(3, 6))} for _ in range(600)))
-    documents = ({"id": f"d{i}", "text": f"{SUBJECT} {sentences(rng, 2)}"} for i in range(48))
+    documents = ({"id": f"d{i}", "text": f"{SUBJECT} {sentences(rng, 2)}"} for i in range(24))
     write_organism(bench.organism, "documents", documents)
-    turns = (
-        [{"role": "user", "content": sentences(rng, 1)}, {"role": "assistant", "content": f"{SUBJECT} {i}."}]
-        for i in range(24)
-    )
-    write_organism(bench.chats, "conversations", ({"id": f"c{i}", "messages": two} for i, two in enumerate(turns)))
+    chats = ({"id": f"c{i}", "messages": messages} for i, messages in enumerate(conversations(24)))
+    write_organism(bench.chats, "conversations", chats)
     write_control(bench.control, bench.organism)
     return bench
