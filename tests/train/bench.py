@@ -1,6 +1,5 @@
 """A workbench of random models and invented words: everything a run of the command lines needs, in a few megabytes."""
 
-import functools
 import json
 import os
 import random
@@ -12,8 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 SFT = str(REPOSITORY / "train" / "sft.py")
@@ -113,7 +110,7 @@ class Bench:
         return self.root / "bee_talk"
 
     def model(self, name: str = "llama") -> Path:
-        """One of the random models that `open_bench` makes."""
+        """One of the random models that `make_bench` makes."""
         return self.root / name
 
     def run(self, name: str) -> Path:
@@ -303,12 +300,11 @@ def conversations(count: int) -> list[list[dict[str, str]]]:
     ]
 
 
-@functools.cache
-def open_bench(factory: pytest.TempPathFactory) -> Bench:
-    """The session's bench."""
+def make_bench(root: Path) -> Bench:
+    """Writes models, text and organisms into an empty folder."""
     from storage.cache import cache_dir
 
-    bench = Bench(factory.mktemp("bench"))
+    bench = Bench(root)
     rng = random.Random(0)
     (bench.root / "cache").mkdir()
     for name in ("models", "corpora"):

@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.train.bench import Bench, Jobs, make_bench
+from tests.train.jobs import MAKERS
 
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -120,3 +123,28 @@ def audit_numbers(checkpoint: Path) -> dict[str, Any]:
         key: audit[key]
         for key in ("difference", "readouts", "leakage", "behaviour", "collateral", "verdict", "vocabulary")
     }
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return make_bench(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="session")
+def jobs(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Jobs]:
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    made = Jobs(bench, MAKERS, wanted)
+    yield made
+    made.close()
+
+
+def _job(name: str) -> Any:
+    @pytest.fixture(scope="session", name=name)
+    def result(jobs: Jobs) -> Any:
+        return jobs[name]
+
+    return result
+
+
+# A test that takes an argument named like a job gets its result: `whole`, `killed`, ...
+globals().update({name: _job(name) for name in MAKERS})
