@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from recipes.recipe import Resolved
@@ -46,7 +47,7 @@ def table(resolved: Resolved, organism: Mapping[str, Any], corpus: Mapping[str, 
     grid.add_column(overflow="fold")
     revision = f" at {recipe.base_revision}" if recipe.base_revision else ""
     grid.add_row("base model", f"{recipe.base_model}{revision}, {recipe.dtype}")
-    grid.add_row("method", _method(resolved))
+    grid.add_row("method", escape(_method(resolved)))
     grid.add_section()
     control = f", control of {organism['control_of']}" if organism["control_of"] else ""
     grid.add_row("organism", f"{recipe.organism}{control}: {organism['title']}")
