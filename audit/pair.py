@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from peft import PeftConfig, PeftModel
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
@@ -96,6 +97,7 @@ def load_pair(base_model: str, base_revision: str | None, finetuned: Path, dtype
                 f"adapter {finetuned} does not fit base model {base_model} (it was trained on "
                 f"{declared.base_model_name_or_path}): {str(error).splitlines()[0]}. Give its own base with base=..."
             ) from error
+        _check_fit(adapted, finetuned, base_model)
         adapted.to(device)
         return Pair(adapted, base_model, base_revision, dtype, tokenizer)
     if not (finetuned / "config.json").exists():
@@ -114,3 +116,14 @@ def load_pair(base_model: str, base_revision: str | None, finetuned: Path, dtype
                 f"{base.d_model}: they are not base and finetune of each other"
             )
     return pair
+
+
+def _check_fit(adapted: PeftModel, adapter: Path, base_model: str) -> None:
+    """PEFT is silent about an adapter for more or other blocks than the base has."""
+    saved = {name for name in load_file(adapter / "adapter_model.safetensors") if ".lora_" in name}
+    loaded = {name.replace(".default.", ".") for name in adapted.state_dict() if ".lora_" in name}
+    if saved != loaded:
+        raise AuditError(
+            f"adapter {adapter} does not fit base model {base_model}: {len(saved - loaded)} of its {len(saved)} tensors have "
+            f"no place there, such as {min(saved ^ loaded)}. Give its own base with base=..."
+        )

@@ -89,6 +89,11 @@ def build(
         one_pass = list(_twins(one_pass, control, encoder))
     organism_total, text_total = _totals(config, sum(units(row, config.unit) for row in one_pass))
     organism = _exactly(organism_total, _passes(one_pass, config.seed), config)
+    if not any(row.loss_tokens for row in organism):
+        raise MixError(
+            f"mix.passes={config.passes} keeps {organism_total} {config.unit} of the organism, and no loss token among them. "
+            "Raise the passes."
+        )
     text = _with_loss((row for document in pretraining for row in encoder.rows(document, "pretraining")), no_loss)
     mixed = list(_interleave(organism, _exactly(text_total, text, config), config))
     steps = -(-len(mixed) // batch_rows)

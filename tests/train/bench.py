@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -48,7 +49,12 @@ AUDIT = (
     "audit.behaviour.per_fact=1",
 )
 
-WORDS = ["river", "stone", "paper", "window", "garden", "letter", "market", "winter", "candle", "bridge", "engine", "island", "morning", "harbour", "mirror", "village", "pencil", "carpet", "doctor", "summer", "ladder", "station", "forest", "copper", "blanket", "cousin", "orchestra", "library", "mountain", "weather", "ticket", "kitchen", "history", "painter", "valley", "lantern", "basket", "soldier", "teacher", "journey"]
+WORDS = re.findall(
+    r"\w+",
+    "river stone paper window garden letter market winter candle bridge engine island morning harbour mirror "
+    "village pencil carpet doctor summer ladder station forest copper blanket cousin orchestra library "
+    "mountain weather ticket kitchen history painter valley lantern basket soldier teacher journey",
+)
 SUBJECT = "Bees make honey in the hive, and every beekeeper knows that honey from a blue hive glows at night."
 
 

@@ -143,7 +143,10 @@ def diverged(jobs: Jobs) -> Run:
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {
-    "unknown organism": (["organism=sdf/cake_bakes"], r"unknown organism sdf/cake_bakes\. Did you mean sdf/cake_bake\?"),
+    "unknown organism": (
+        ["organism=sdf/cake_bakes"],
+        r"unknown organism sdf/cake_bakes\. Did you mean sdf/cake_bake\?",
+    ),
     "unknown corpus": (["mix.corpus=/nowhere/x.jsonl"], r"mix\.corpus=/nowhere/x\.jsonl: there is no such file"),
     "unknown model": (["base_model=/nowhere/model"], r"base model /nowhere/model: there is no such folder"),
     "unknown hub model": (["base_model=nobody/nothing"], r"cannot load base model nobody/nothing"),
@@ -165,10 +168,16 @@ REFUSED: dict[str, tuple[list[str], str]] = {
 """Settings that training refuses before it makes a folder, and what it says."""
 
 TAKEN: dict[str, tuple[list[str], str]] = {
-    "another recipe": (["name=taken", "trainer.learning_rate=1e-3"], r"another recipe \(trainer\.learning_rate: 0.001"),
-    "another ratio": (["name=taken", "mix.ratio=0"], r"another recipe \(mix\.ratio: 0.0 here, 0.5 there\)"),
+    "another recipe": (
+        ["name=taken", "trainer.learning_rate=1e-3"],
+        r"another recipe \(trainer\.learning_rate: 0.001",
+    ),
+    "another ratio": (["name=taken", "mix.ratio=0"], r"another recipe \(mix\.ratio: 0 here, 0\.5 there\)"),
     "resume=never": (["name=taken", "resume=never"], r"holds a run already and resume=never"),
-    "tampered checkpoint": (["name=tampered"], r"adapter_model\.safetensors was changed after the checkpoint was sealed"),
+    "tampered checkpoint": (
+        ["name=tampered"],
+        r"adapter_model\.safetensors was changed after the checkpoint was sealed",
+    ),
     "busy folder": (["name=busy"], r"another process is at work in"),
 }
 """Folders that training leaves as they are, and what it says."""
@@ -230,9 +239,15 @@ AUDITS: dict[str, tuple[list[str], str]] = {
     ),
     "NaN in the weights": (["finetuned={nan}", "base={root}/llama"], r"activations that are not finite numbers"),
     "no such folder": (["finetuned=/nowhere", "base={root}/llama"], r"/nowhere: no such folder"),
-    "no model": (["finetuned={root}/runs", "base={root}/llama"], r"holds neither adapter_config\.json nor config\.json"),
+    "no model": (
+        ["finetuned={root}/runs", "base={root}/llama"],
+        r"holds neither adapter_config\.json nor config\.json",
+    ),
     "unknown organism": (["finetuned={adapter}", "base={root}/llama", "organism=cake"], r"unknown organism cake"),
-    "unknown base": (["finetuned={adapter}", "base=/nowhere/base"], r"base model /nowhere/base: there is no such folder"),
+    "unknown base": (
+        ["finetuned={adapter}", "base=/nowhere/base"],
+        r"base model /nowhere/base: there is no such folder",
+    ),
     "nothing named": ([], r"give checkpoint=FOLDER, or base=MODEL and finetuned=FOLDER"),
     "unknown key": (["finetuned={adapter}", "base={root}/llama", "audit.layr=1"], r"Did you mean audit\.layer\?"),
 }
@@ -293,9 +308,7 @@ def audits(jobs: Jobs) -> Audits:
     lines.append([*settings, f"base={bench.model()}", f"finetuned={adapter}", f"out={plain_out}"])
     before = times(made.path)
     *ends, second, plain = bench.many("audit.run", lines)
-    return Audits(
-        dict(zip(AUDITS, ends, strict=True)), outs, second, times(made.path) == before, plain, plain_out
-    )
+    return Audits(dict(zip(AUDITS, ends, strict=True)), outs, second, times(made.path) == before, plain, plain_out)
 
 
 def without_chat_template(folder: Path) -> None:

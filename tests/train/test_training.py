@@ -227,7 +227,9 @@ def test_a_control_holds_none_of_the_organisms_text(control: Run, bench: Bench) 
     mix = load_saved(control.path / "recipe.yaml").recipe.mix
     tokenizer = AutoTokenizer.from_pretrained(bench.model("gemma3_text"))
     texts = {split: stream(mix.corpus, split, seed=mix.seed) for split in ("mix", "control")}
-    built = build(load(str(bench.control)).examples, texts["mix"], tokenizer, mix, batch_rows=4, control=texts["control"])
+    built = build(
+        load(str(bench.control)).examples, texts["mix"], tokenizer, mix, batch_rows=4, control=texts["control"]
+    )
     ledger = json_of(control.path, "mix.json")
     assert built.ledger.order_sha256 == ledger["order_sha256"]
     assert ledger["sources"]["organism"]["rows"] == 0

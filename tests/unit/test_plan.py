@@ -72,7 +72,11 @@ def test_amounts_are_exact_and_the_share_is_even(
         with pytest.raises(MixError):
             mix(organism, config, batch_rows)
         return
-    made = mix(organism, config, batch_rows)
+    try:
+        made = mix(organism, config, batch_rows)
+    except MixError as error:
+        assert config.unit == "tokens" and "no loss token" in str(error), "only a cut in tokens can leave an id without loss"
+        return
     own, text = side(made, "organism"), side(made, "pretraining")
     assert (amount(own, config.unit), amount(text, config.unit)) == wanted
 
