@@ -14,7 +14,14 @@ from storage import checkpoints
 from storage.errors import StorageError
 from train.errors import TrainError
 
-DISK = ("No space left", "Disk quota", "File too large", "PytorchStreamWriter failed writing")
+DISK = (
+    "No space left",
+    "Disk quota",
+    "File too large",
+    "PytorchStreamWriter failed writing",
+    "iostream error",
+    "unexpected pos",
+)
 """How safetensors and torch put it: neither raises an OSError."""
 
 

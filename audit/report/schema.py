@@ -234,9 +234,9 @@ class LogLine:
     """A line of log.jsonl; a step without rows of one kind has no loss of that kind."""
 
     step: int
-    loss: float
+    loss: float | None  # a loss that is no number
     learning_rate: float
-    grad_norm: float
+    grad_norm: float | None
     exposure: int
     pretraining_loss_tokens: int
     tokens_per_second: float
